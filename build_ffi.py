@@ -1,0 +1,40 @@
+"""The boundary between Python and C, and how the C is compiled.
+
+What crosses is declared in c_src/pdeathsig.h. setup.py reads this file; nothing runs it by hand.
+"""
+
+import os
+import re
+import sys
+import sysconfig
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+_REQUIRES = re.search(r'^requires-python = ">=3\.(\d+)', Path("pyproject.toml").read_text("utf-8"), re.M)
+assert _REQUIRES is not None
+OLDEST = int(_REQUIRES[1])
+ABI3 = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+EXTENSION = sys.platform == "linux" and os.environ.get("PDEATHSIG_NO_EXTENSION") != "1"
+WERROR = os.environ.get("PDEATHSIG_WERROR") == "1"
+
+
+def ffibuilder() -> Any:
+    from cffi import FFI
+
+    header = Path("c_src/pdeathsig.h").read_text("utf-8")
+    ffi = FFI()
+    ffi.cdef("".join(line for line in header.splitlines(True) if not line.startswith("#")))
+    ffi.set_source(
+        "pdeathsig._ffi",
+        '#include "pdeathsig.h"',
+        sources=sorted(glob("c_src/*.c")),
+        depends=sorted(glob("c_src/*.h")),
+        include_dirs=["c_src"],
+        define_macros=[("_GNU_SOURCE", "1")] + [("Py_LIMITED_API", f"0x03{OLDEST:02x}0000")] * ABI3,
+        extra_compile_args=["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"] + ["-Werror"] * WERROR,
+        libraries=["rt", "pthread"],  # glibc before 2.34 keeps timers and threads apart
+        extra_link_args=["-Wl,--as-needed"],  # ... and later it does not: two libraries less to open at start-up
+        py_limited_api=ABI3,
+    )
+    return ffi

@@ -1,0 +1,440 @@
+/* Arm this process: it gets a signal when its parent *process* dies.
+ *
+ * PR_SET_PDEATHSIG (prctl(2)) speaks when the parent's *thread* exits. So it carries a real-time signal, the news, whose
+ * handler asks getppid(): unchanged means that only a thread died, and the child was handed to a sibling thread with
+ * its setting in place; changed means that the process is gone, and the kernel changes it before it sends the signal
+ * (kernel/exit.c, forget_original_parent).
+ *
+ * THE HANDLER'S RULES: async-signal-safe calls only (signal-safety(7)); no malloc, no locks, no Python; errno is kept;
+ * it may run on any thread, at any time, more than once. The arming it reads is complete before it is published
+ * and whoever swaps it out, handler, keeper or race check, is the only one to deliver it. */
+#include "internal.h"
+#include "pdeathsig.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum thread { MAIN, KEEPER };
+enum { ANSWER_WITHIN = 1 /* second */ };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct arming slots[2];
+static int slot;
+static _Atomic(struct arming *) armed;
+static atomic_bool fired;
+static atomic_int news;
+
+/* What is armed, for status and for undoing; under the lock. */
+static int mechanism, armed_sig;
+static int held[2]; /* the kernel's setting on each of the two threads that last */
+static pid_t keeper_tid;
+
+static _Thread_local enum { UNKNOWN, YES, NO } on_main;
+
+/* A prctl that the main thread is asked to make, in the news handler: only a thread itself can change or read its
+ * setting. */
+static struct {
+    atomic_int state;
+    int option, value, result, error;
+    sem_t done;
+} question;
+enum { IDLE, ASKED, TAKEN };
+
+static bool is_main(void)
+{
+    if (on_main == UNKNOWN)
+        on_main = syscall(SYS_gettid) == getpid() ? YES : NO;
+    return on_main == YES;
+}
+
+static int setting(int option, int value)
+{
+    int got = 0;
+    if (prctl(option, option == PR_GET_PDEATHSIG ? (long)&got : value) < 0)
+        return pds_fail(errno, "prctl");
+    return got;
+}
+
+struct arming *pds_claim(void)
+{
+    struct arming *claimed = atomic_exchange(&armed, NULL);
+    if (claimed != NULL)
+        atomic_store(&fired, true);
+    return claimed;
+}
+
+/* With the parent outside our PID namespace getppid() is 0 before and after: the kernel's word is all there is. It
+ * comes from a process that has no PID here; nobody inside can send that. */
+static bool is_death(pid_t parent, const siginfo_t *info)
+{
+    if (parent == 0)
+        return info->si_code == SI_USER && info->si_pid == 0;
+    return parent > 0 && pds_orphaned(parent);
+}
+
+static void on_news(int signo, siginfo_t *info, void *context)
+{
+    (void)signo;
+    (void)context;
+    int saved_errno = errno;
+    int asked = ASKED;
+    if (pds_grace_expired(info))
+        _exit(128 + SIGKILL);
+    if (atomic_load(&question.state) == ASKED && syscall(SYS_gettid) == getpid() &&
+        atomic_compare_exchange_strong(&question.state, &asked, TAKEN)) {
+        question.result = prctl(question.option, question.option == PR_GET_PDEATHSIG ? (long)&question.value : question.value);
+        question.error = errno;
+        sem_post(&question.done);
+    }
+    struct arming *now = atomic_load(&armed);
+    if (now != NULL && is_death(now->parent, info)) {
+        struct arming *claimed = pds_claim();
+        if (claimed != NULL)
+            pds_deliver(claimed->sig, claimed->grace_ns, &claimed->notice);
+    }
+    errno = saved_errno;
+}
+
+static bool handles_news(int sig)
+{
+    struct sigaction action;
+    return sig != 0 && sigaction(sig, NULL, &action) == 0 && (action.sa_flags & SA_SIGINFO) && action.sa_sigaction == on_news;
+}
+
+/* Any real-time signal that nobody uses: valgrind has SIGRTMAX, the JVM SIGRTMAX-2, most programs count up from
+ * SIGRTMIN. */
+static int choose_news(void)
+{
+    for (int sig = SIGRTMAX - 4; sig > SIGRTMIN; sig--) {
+        struct sigaction action;
+        if (sigaction(sig, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) &&
+            (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN))
+            return sig;
+    }
+    return 0;
+}
+
+static int handle_news(void)
+{
+    int sig = atomic_load(&news);
+    if (handles_news(sig))
+        return 0;
+    sig = choose_news();
+    if (sig == 0)
+        return pds_fail(EBUSY, "sigaction");
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = on_news;
+    action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    sigfillset(&action.sa_mask);
+    if (sigaction(sig, &action, NULL) < 0)
+        return pds_fail(errno, "sigaction");
+    atomic_store(&news, sig);
+    return 0;
+}
+
+/* What would swallow a signal: an inherited SIG_IGN, a blocked mask. */
+struct swallowed {
+    int ignored; /* signal number, or 0 */
+    sigset_t mask;
+};
+
+static void unswallow(int sig, int carrier, struct swallowed *before)
+{
+    sigset_t both;
+    sigemptyset(&both);
+    before->ignored = 0;
+    if (sig != SIGKILL && sig != SIGSTOP) {
+        struct sigaction action;
+        sigaddset(&both, sig);
+        if (sigaction(sig, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) && action.sa_handler == SIG_IGN) {
+            before->ignored = sig;
+            signal(sig, SIG_DFL);
+        }
+    }
+    if (carrier != 0)
+        sigaddset(&both, carrier);
+    pthread_sigmask(SIG_UNBLOCK, &both, &before->mask);
+}
+
+static void swallow_again(const struct swallowed *before)
+{
+    if (before->ignored != 0)
+        signal(before->ignored, SIG_IGN);
+    pthread_sigmask(SIG_SETMASK, &before->mask, NULL);
+}
+
+static int ask_main(int option, int value)
+{
+    int r = handle_news();
+    if (r < 0)
+        return r;
+    while (sem_trywait(&question.done) == 0) /* an answer that came too late for an earlier question */
+        ;
+    question.option = option;
+    question.value = value;
+    atomic_store(&question.state, ASKED);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ANSWER_WITHIN;
+    r = (int)syscall(SYS_tgkill, getpid(), getpid(), atomic_load(&news));
+    while (r == 0 && sem_timedwait(&question.done, &until) < 0) {
+        int asked = ASKED;
+        if (errno == ETIMEDOUT && atomic_compare_exchange_strong(&question.state, &asked, IDLE))
+            return pds_fail(ETIMEDOUT, "tgkill"); /* it blocks the signal, or is stopped */
+    }
+    atomic_store(&question.state, IDLE);
+    if (r < 0)
+        return pds_fail(errno, "tgkill");
+    if (question.result < 0)
+        return pds_fail(question.error, "prctl");
+    return option == PR_GET_PDEATHSIG ? question.value : 0;
+}
+
+static int setting_on(enum thread thread, int option, int value)
+{
+    int r;
+    if (thread == KEEPER) {
+        r = handle_news();
+        if (r >= 0)
+            r = pds_keeper_prctl(atomic_load(&news), option, value, &keeper_tid);
+    } else {
+        r = is_main() ? setting(option, value) : ask_main(option, value);
+    }
+    if (r >= 0 && option == PR_SET_PDEATHSIG)
+        held[thread] = value;
+    return r;
+}
+
+static int release(enum thread thread)
+{
+    if (held[thread] == 0)
+        return 0;
+    int r = setting_on(thread, PR_SET_PDEATHSIG, 0);
+    /* News that nobody waits for is ignored by the handler; any other signal would still kill. */
+    return r < 0 && held[thread] == atomic_load(&news) ? 0 : r;
+}
+
+/* The main thread holds what it arms itself; what any other thread arms is held by the keeper, which lasts. */
+static int hold(int value)
+{
+    enum thread here = is_main() ? MAIN : KEEPER;
+    int before = held[here];
+    int r = value == 0 ? release(here) : setting_on(here, PR_SET_PDEATHSIG, value);
+    if (r < 0)
+        return r;
+    r = release(here == MAIN ? KEEPER : MAIN);
+    if (r < 0) {
+        const char *call = pds_failed_call();
+        setting_on(here, PR_SET_PDEATHSIG, before);
+        return pds_fail(-r, call);
+    }
+    return 0;
+}
+
+static int prepare(int64_t grace_ns, int watch, const char *watch_notice, int *watch_fd)
+{
+    int r = handle_news();
+    if (r >= 0 && grace_ns > 0)
+        r = pds_grace_prepare(atomic_load(&news));
+    if (r >= 0 && watch > 0) {
+        r = pds_keeper_watch(atomic_load(&news), watch, watch_notice);
+        if (r == -ESRCH) /* gone: as if it had died just after */
+            return 0;
+        *watch_fd = r;
+    }
+    return r;
+}
+
+int pds_arm(int sig, int64_t grace_ns, int parent, const char *notice, int watch, const char *watch_notice)
+{
+    struct swallowed before;
+    struct notice gone;
+    int watch_fd = -1;
+    struct arming *orphaned = NULL;
+    pthread_mutex_lock(&lock);
+    struct arming *previous = atomic_load(&armed);
+    int r = prepare(grace_ns, watch, watch_notice, &watch_fd);
+    if (r < 0)
+        goto out;
+    pds_notice_remember_stderr();
+    struct arming *next = &slots[!slot];
+    *next = (struct arming){.sig = sig, .grace_ns = grace_ns, .parent = parent};
+    pds_notice_set(&next->notice, notice);
+    gone = next->notice;
+    unswallow(sig, atomic_load(&news), &before);
+    atomic_store(&armed, next);
+    r = hold(parent >= 0 ? atomic_load(&news) : 0);
+    if (r < 0) {
+        const char *call = pds_failed_call();
+        atomic_store(&armed, previous);
+        swallow_again(&before);
+        if (watch_fd >= 0)
+            pds_keeper_drop(watch_fd);
+        pds_fail(-r, call);
+        goto out;
+    }
+    atomic_store(&fired, false);
+    mechanism = parent >= 0 ? PDS_PROCESS : PDS_WATCH;
+    armed_sig = sig;
+    slot = !slot;
+    r = 0;
+    bool watched_is_gone = pds_keeper_keep_only(watch_fd) == 0 && watch > 0;
+    if (watched_is_gone)
+        pds_notice_set(&gone, watch_notice);
+    if (watched_is_gone || (parent > 0 && pds_orphaned(parent)))
+        orphaned = pds_claim();
+out:
+    pthread_mutex_unlock(&lock);
+    if (orphaned != NULL)
+        pds_deliver(orphaned->sig, orphaned->grace_ns, &gone);
+    return r;
+}
+
+int pds_arm_thread(int sig)
+{
+    struct swallowed before = {0};
+    pthread_mutex_lock(&lock);
+    struct arming *previous = atomic_exchange(&armed, NULL);
+    if (sig != SIGKILL)
+        unswallow(sig, 0, &before);
+    int r = hold(sig);
+    if (r < 0) {
+        const char *call = pds_failed_call();
+        atomic_store(&armed, previous);
+        if (sig != SIGKILL)
+            swallow_again(&before);
+        pds_fail(-r, call);
+    } else {
+        if (mechanism != PDS_THREAD)
+            pds_keeper_keep_only(-1);
+        atomic_store(&fired, false);
+        mechanism = PDS_THREAD;
+        armed_sig = sig;
+    }
+    pthread_mutex_unlock(&lock);
+    return r < 0 ? r : pds_parent_is_gone();
+}
+
+int pds_preexec(int sig)
+{
+    sigset_t just_sig;
+    atomic_store(&armed, NULL);
+    /* A handler of the parent's is still in place until exec, and would swallow it just as SIG_IGN does. */
+    if (sig != SIGKILL && sig != SIGSTOP)
+        signal(sig, SIG_DFL);
+    sigemptyset(&just_sig);
+    sigaddset(&just_sig, sig);
+    pthread_sigmask(SIG_UNBLOCK, &just_sig, NULL);
+    int r = setting(PR_SET_PDEATHSIG, sig);
+    return r < 0 ? r : pds_parent_is_gone();
+}
+
+int pds_armed(void)
+{
+    return atomic_load(&fired) ? PDS_NONE : mechanism;
+}
+
+int pds_fire(const char *text)
+{
+    struct arming *claimed = pds_claim();
+    if (claimed == NULL)
+        return 0;
+    struct notice notice;
+    pds_notice_set(&notice, text);
+    pds_deliver(claimed->sig, claimed->grace_ns, &notice);
+    return 1;
+}
+
+int pds_disarm(void)
+{
+    pthread_mutex_lock(&lock);
+    struct arming *previous = atomic_exchange(&armed, NULL);
+    int r = release(MAIN);
+    if (r >= 0)
+        r = release(KEEPER);
+    if (r < 0) {
+        atomic_store(&armed, previous);
+    } else {
+        pds_grace_cancel();
+        pds_keeper_keep_only(-1);
+        mechanism = PDS_NONE;
+        atomic_store(&fired, false);
+    }
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+int pds_status(struct pds_status *out)
+{
+    memset(out, 0, sizeof *out);
+    pthread_mutex_lock(&lock);
+    const struct arming *last = &slots[slot];
+    pds_keeper_counts(&out->watched, &out->watched_lost);
+    out->fired = atomic_load(&fired);
+    out->mechanism = mechanism | (out->watched + out->watched_lost > 0 ? PDS_WATCH : 0);
+    out->sig = armed_sig;
+    out->parent = pds_parent();
+    if (mechanism == PDS_PROCESS || mechanism == PDS_WATCH) {
+        out->grace_ns = last->grace_ns;
+        out->parent = last->parent;
+        out->news = atomic_load(&news);
+        out->news_handled = handles_news(out->news);
+    }
+    enum thread holder = held[KEEPER] != 0 ? KEEPER : MAIN;
+    if (held[holder] != 0)
+        out->holder = holder == KEEPER ? keeper_tid : getpid();
+    out->kernel_sig = setting_on(holder, PR_GET_PDEATHSIG, 0);
+    if (out->kernel_sig < 0)
+        out->kernel_sig = -1;
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+    pds_identity_before_fork();
+}
+
+static void after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+/* The kernel arms no child of fork; so nothing is armed here either. The handler stays, and finds nothing to do. */
+static void after_fork_in_child(void)
+{
+    pthread_mutex_init(&lock, NULL);
+    pds_identity_after_fork_in_child();
+    atomic_store(&armed, NULL);
+    atomic_store(&fired, false);
+    atomic_store(&question.state, IDLE);
+    mechanism = PDS_NONE;
+    held[MAIN] = held[KEEPER] = 0;
+    on_main = YES;
+    pds_grace_after_fork_in_child();
+    pds_keeper_after_fork_in_child();
+}
+
+int pds_init(void)
+{
+    static bool done;
+    if (done)
+        return 0;
+    sem_init(&question.done, 0, 0);
+    pds_parent();
+    int error = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    if (error != 0)
+        return pds_fail(error, "pthread_atfork");
+    done = true;
+    return 0;
+}

@@ -1,0 +1,58 @@
+/* SIGKILL after the grace, by a POSIX timer: no thread, no helper, and Python cannot delay it.
+ *
+ * timer_create(2) may allocate, so the timer is made at arming; timer_settime(2) is async-signal-safe. Timers are
+ * not inherited by fork and end at exec. */
+#include "internal.h"
+#include "pdeathsig.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static timer_t timer;
+static bool made;
+
+int pds_grace_prepare(int news)
+{
+    if (made)
+        return 0;
+    struct sigevent event;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = SIGEV_SIGNAL;
+    /* PID 1 of a namespace is spared its own SIGKILL: there the timer wakes the handler, which exits. */
+    event.sigev_signo = getpid() == 1 ? news : SIGKILL;
+    event.sigev_value.sival_ptr = &timer;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0)
+        return pds_fail(errno, "timer_create");
+    made = true;
+    return 0;
+}
+
+static void set(int64_t ns)
+{
+    struct itimerspec in = {.it_value = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000}};
+    timer_settime(timer, 0, &in, NULL);
+}
+
+void pds_grace_start(int64_t grace_ns)
+{
+    if (made)
+        set(grace_ns);
+}
+
+void pds_grace_cancel(void)
+{
+    if (made)
+        set(0);
+}
+
+bool pds_grace_expired(const siginfo_t *info)
+{
+    return info->si_code == SI_TIMER && info->si_value.sival_ptr == &timer;
+}
+
+void pds_grace_after_fork_in_child(void)
+{
+    made = false;
+}

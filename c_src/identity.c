@@ -1,0 +1,65 @@
+/* Who our parent should be.
+ *
+ * getppid() alone cannot say whether the parent died before we looked: in a container PID 1 can be the legitimate
+ * parent, on a desktop orphans go to `systemd --user`. So the answer is fixed as early as it can be known: by the
+ * forking process itself just before it forks, else when this code is loaded. */
+#include "internal.h"
+#include "pdeathsig.h"
+
+#include <unistd.h>
+
+static pid_t forker;
+static struct {
+    pid_t self; /* whom the two other fields are about */
+    pid_t parent;
+    int source;
+} us;
+
+static void look(void)
+{
+    us.self = getpid();
+    us.parent = getppid();
+    us.source = PDS_SEEN_AT_LOAD;
+}
+
+/* A raw clone(2) runs no at-fork handlers: what is remembered then is still another process's. */
+static bool remembered(void)
+{
+    return us.self == getpid();
+}
+
+void pds_identity_before_fork(void)
+{
+    forker = getpid();
+}
+
+void pds_identity_after_fork_in_child(void)
+{
+    look();
+    us.source = PDS_FORKED_BY;
+    if (us.parent != 0) /* 0: the child is in a new PID namespace, where the forker has no PID */
+        us.parent = forker;
+}
+
+int pds_parent(void)
+{
+    if (!remembered())
+        look();
+    return us.parent;
+}
+
+int pds_parent_source(void)
+{
+    pds_parent();
+    return us.source;
+}
+
+bool pds_orphaned(pid_t parent)
+{
+    return getppid() != parent && remembered();
+}
+
+bool pds_parent_is_gone(void)
+{
+    return pds_orphaned(us.parent);
+}

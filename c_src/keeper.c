@@ -1,0 +1,245 @@
+/* The keeper: one small native thread, started at the first need only.
+ *
+ * 1. It watches any number of processes by pidfd and delivers when one dies.
+ * 2. It lasts as long as the process. The kernel ties PR_SET_PDEATHSIG to the thread that set it, so an arming asked
+ *    for by a thread that may end is made here.
+ *
+ * Its descriptor table is its own and holds nothing but the pidfds: nobody can close them, nobody else sees them,
+ * and they can be had when the process has no descriptor left.
+ *
+ * All signals are blocked, but for the news signal while it waits in ppoll(2): that is how it is woken for a request
+ * without a descriptor to wake it by, and why it hears the news when every other thread has blocked it. */
+#include "internal.h"
+#include "pdeathsig.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434 /* the same on all architectures but alpha */
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE (1U << 1)
+#endif
+
+enum { WATCHED_MAX = 32, STACK_SIZE = 256 * 1024 };
+enum { NOTHING, PRCTL, WATCH, DROP, KEEP_ONLY };
+
+static bool runs;
+static pthread_t keeper;
+static int keeper_news;
+
+/* The one request under way. Its senders hold the lock of arm.c, so there is never a second. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    int what, option, value;
+    pid_t pid;
+    const char *notice;
+    int result;
+    const char *failed_call;
+    pid_t holder;
+} request = {.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+
+/* Only the keeper writes these; the counts are read by others under request.lock. */
+static struct pollfd polled[WATCHED_MAX];
+static struct watched {
+    struct stat file;
+    struct notice notice;
+} watched[WATCHED_MAX];
+static int watched_count, watched_lost;
+static bool own_table;
+
+static void forget(int i)
+{
+    watched_count--;
+    polled[i] = polled[watched_count];
+    watched[i] = watched[watched_count];
+}
+
+static int watch(pid_t pid, const char *text)
+{
+    if (watched_count == WATCHED_MAX)
+        return pds_fail(E2BIG, "pdeathsig keeper");
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0)
+        return pds_fail(errno, "pidfd_open");
+    struct watched *w = &watched[watched_count];
+    fstat(fd, &w->file);
+    pds_notice_set(&w->notice, text);
+    polled[watched_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+    return fd;
+}
+
+/* Drops fd, or all but fd; returns how many are left. */
+static int drop(int fd, bool all_but)
+{
+    for (int i = watched_count - 1; i >= 0; i--) {
+        if ((polled[i].fd == fd) != all_but) {
+            close(polled[i].fd);
+            forget(i);
+        }
+    }
+    if (all_but)
+        watched_lost = 0;
+    return watched_count;
+}
+
+static void serve(void)
+{
+    pthread_mutex_lock(&request.lock);
+    if (request.what != NOTHING) {
+        if (request.what == PRCTL) {
+            int r = 0;
+            if (prctl(request.option, request.option == PR_GET_PDEATHSIG ? (long)&r : request.value) < 0)
+                r = pds_fail(errno, "prctl");
+            request.result = r;
+        } else if (request.what == WATCH) {
+            request.result = watch(request.pid, request.notice);
+        } else {
+            request.result = drop(request.value, request.what == KEEP_ONLY);
+        }
+        request.failed_call = pds_failed_call();
+        request.holder = (pid_t)syscall(SYS_gettid);
+        request.what = NOTHING;
+        pthread_cond_signal(&request.done);
+    }
+    pthread_mutex_unlock(&request.lock);
+}
+
+/* Where close_range(2) is missing or denied the table is shared, and somebody may close our descriptor and open a
+ * file of their own in its place. */
+static bool still_ours(int i)
+{
+    struct stat now;
+    return !(polled[i].revents & POLLNVAL) && fstat(polled[i].fd, &now) == 0 && now.st_dev == watched[i].file.st_dev &&
+           now.st_ino == watched[i].file.st_ino;
+}
+
+static void look_for_the_dead(void)
+{
+    for (int i = watched_count - 1; i >= 0; i--) {
+        if (polled[i].revents == 0)
+            continue;
+        struct notice notice = watched[i].notice;
+        bool ours = still_ours(i);
+        pthread_mutex_lock(&request.lock);
+        if (ours)
+            close(polled[i].fd);
+        else
+            watched_lost++;
+        forget(i);
+        pthread_mutex_unlock(&request.lock);
+        struct arming *claimed = ours ? pds_claim() : NULL;
+        if (claimed != NULL)
+            pds_deliver(claimed->sig, claimed->grace_ns, &notice);
+    }
+}
+
+static void *keep(void *unused)
+{
+    (void)unused;
+    prctl(PR_SET_NAME, "pdeathsig");
+    own_table = syscall(SYS_close_range, 0U, ~0U, CLOSE_RANGE_UNSHARE) == 0;
+    sigset_t all_but_news;
+    sigfillset(&all_but_news);
+    sigdelset(&all_but_news, keeper_news);
+    for (;;) {
+        serve();
+        if (ppoll(polled, (nfds_t)watched_count, NULL, &all_but_news) > 0)
+            look_for_the_dead();
+    }
+    return NULL;
+}
+
+static int start(int news)
+{
+    if (runs)
+        return 0;
+    keeper_news = news;
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, STACK_SIZE);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&keeper, &attributes, keep, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (error != 0)
+        return pds_fail(error, "pthread_create");
+    runs = true;
+    return 0;
+}
+
+static int ask(int what, int option, int value, pid_t pid, const char *notice, int *holder)
+{
+    pthread_mutex_lock(&request.lock);
+    request.option = option;
+    request.value = value;
+    request.pid = pid;
+    request.notice = notice;
+    request.what = what;
+    pthread_kill(keeper, keeper_news);
+    while (request.what != NOTHING)
+        pthread_cond_wait(&request.done, &request.lock);
+    int result = request.result;
+    if (result < 0)
+        pds_fail(-result, request.failed_call);
+    if (holder != NULL)
+        *holder = request.holder;
+    pthread_mutex_unlock(&request.lock);
+    return result;
+}
+
+int pds_keeper_prctl(int news, int option, int value, int *holder)
+{
+    int r = start(news);
+    return r < 0 ? r : ask(PRCTL, option, value, 0, NULL, holder);
+}
+
+int pds_keeper_watch(int news, pid_t pid, const char *notice)
+{
+    int r = start(news);
+    return r < 0 ? r : ask(WATCH, 0, 0, pid, notice, NULL);
+}
+
+int pds_keeper_drop(int fd)
+{
+    return ask(DROP, 0, fd, 0, NULL, NULL);
+}
+
+int pds_keeper_keep_only(int fd)
+{
+    int count, lost;
+    pds_keeper_counts(&count, &lost);
+    return count + lost > 0 ? ask(KEEP_ONLY, 0, fd, 0, NULL, NULL) : 0;
+}
+
+void pds_keeper_counts(int *count, int *lost)
+{
+    pthread_mutex_lock(&request.lock);
+    *count = watched_count;
+    *lost = watched_lost;
+    pthread_mutex_unlock(&request.lock);
+}
+
+void pds_keeper_after_fork_in_child(void)
+{
+    if (!own_table)
+        drop(-1, true);
+    runs = own_table = false;
+    watched_count = watched_lost = 0;
+    request.what = NOTHING;
+    pthread_mutex_init(&request.lock, NULL);
+    pthread_cond_init(&request.done, NULL);
+}

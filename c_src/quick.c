@@ -1,0 +1,60 @@
+/* pdeathsig._quick: a second way into this same shared object, for start-up.
+ *
+ * Importing cffi's backend costs half a millisecond, more than all else that arming at start-up takes. So what
+ * `import pdeathsig` and `import pdeathsig.auto` need is reached without it, by a plain extension module (PEP 489,
+ * "Multiple modules in one library"; pdeathsig/__init__.py loads it). Everything else goes through cffi. */
+#include <Python.h>
+
+#include "pdeathsig.h"
+
+#include <signal.h>
+
+static PyObject *armed(PyObject *module, PyObject *none)
+{
+    (void)module;
+    (void)none;
+    return PyLong_FromLong(pds_armed());
+}
+
+static PyObject *parent(PyObject *module, PyObject *none)
+{
+    (void)module;
+    (void)none;
+    return PyLong_FromLong(pds_parent_may_signal() ? pds_parent() : -1);
+}
+
+static PyObject *arm_kill(PyObject *module, PyObject *notice)
+{
+    (void)module;
+    const char *text = PyBytes_AsString(notice);
+    if (text == NULL)
+        return NULL;
+    return PyLong_FromLong(pds_arm(SIGKILL, 0, pds_parent(), text, 0, ""));
+}
+
+static PyMethodDef methods[] = {
+    {"armed", armed, METH_NOARGS, "pds_armed()"},
+    {"parent", parent, METH_NOARGS, "pds_parent(), or -1 if its parent-death signal would not reach us"},
+    {"arm_kill", arm_kill, METH_O, "pds_arm() on our parent with SIGKILL; takes the line for stderr"},
+    {NULL, NULL, 0, NULL},
+};
+
+static int load(PyObject *module)
+{
+    (void)module;
+    if (pds_init() < 0) {
+        PyErr_SetString(PyExc_ImportError, pds_failed_call());
+        return -1;
+    }
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, load}, {0, NULL}};
+
+static PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "pdeathsig._quick", .m_methods = methods, .m_slots = slots};
+
+PyMODINIT_FUNC PyInit__quick(void)
+{
+    return PyModuleDef_Init(&definition);
+}

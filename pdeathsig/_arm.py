@@ -1,0 +1,208 @@
+"""Arm and disarm this process."""
+
+import os
+import sys
+
+from . import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Literal
+
+SIGKILL = 9  # the same on every architecture; `import signal` costs 4 ms
+_GRACE_MAX = 10 * 365 * 86400.0
+
+# What children made by fork do: arguments for arm(), or None.
+_inherited: "tuple[int, float | None, str] | None" = None
+# PID watched by pidfd, or 0.
+watched = 0
+# Whether the family's token in the environment told who our parent is.
+by_environment = False
+
+
+def arm(
+    sig: int = SIGKILL,
+    *,
+    grace: "float | None" = None,
+    parent: "Literal['process', 'thread'] | int" = "process",
+    inherit: bool = False,
+) -> None:
+    """Send ``sig`` to this process when its parent dies.
+
+    Called again, it replaces what was armed. If the parent is already gone, the signal is delivered at once, as the
+    kernel would have. Arm after dropping privileges, never before: the kernel forgets the setting when credentials
+    change (``status()`` shows it).
+
+    :param sig: a signal number. What would swallow it, an inherited SIG_IGN or a blocked mask, is undone.
+    :param grace: seconds between ``sig`` and SIGKILL, which then comes whatever Python is doing. None: never.
+    :param parent: ``"process"``: whoever started this process, as a process; that a mere thread of it exits does
+        nothing. The child of a multiprocessing fork server is bound to ``multiprocessing.parent_process()``.
+        ``"thread"``: the kernel's own meaning, the thread that started it; direct, and not to be blocked, ignored or
+        stopped. A PID: that process, whoever it is (one small native thread waits on its pidfd).
+    :param inherit: children made by ``os.fork`` and multiprocessing's fork arm themselves with the same signal and
+        grace, each on its own parent.
+
+    Raises TypeError or ValueError that names the argument; OSError with the name of the system call, and then nothing
+    has changed; NotImplementedError where it is not supported.
+
+    Rests on PR_SET_PDEATHSIG, prctl(2), and for the grace on timer_create(2).
+    """
+    global _inherited
+    if parent == "thread" and grace is None and sig == SIGKILL and inherit is False and _inherited is None:
+        if _arm_thread(sig) == 0:  # the short way, for benchmarks/arm.py
+            return
+    _core.require_linux("arm()")
+    sig, grace = check_signal(sig), check_grace(grace, sig)
+    if parent == "thread":
+        if grace is not None:
+            raise ValueError("grace: parent='thread' is the kernel's own signal, nothing can follow it")
+        if _core.check(_core.lib.pds_arm_thread(sig)):
+            _core.lib.pds_die(sig, _notice(_core.lib.pds_parent(), sig, None))
+    elif parent == "process":
+        _bind(sig, grace, *_bonds())
+    else:
+        _bind(sig, grace, -1, check_pid(parent), None)
+    _inherited = (sig, grace, "thread" if parent == "thread" else "process") if inherit else None
+
+
+def disarm() -> None:
+    """Take back what ``arm`` set; also a SIGKILL already on its way after the parent's death.
+
+    Raises OSError with the name of the system call; then nothing has changed.
+    """
+    global _inherited
+    _core.require_linux("disarm()")
+    _core.check(_core.lib.pds_disarm())
+    _inherited = None
+
+
+def is_armed() -> bool:
+    """Whether ``arm`` holds, and the parent's death has not been delivered yet."""
+    return bool(_core.backend) and bool(_core.lib.pds_armed())
+
+
+def inherits() -> bool:
+    """Whether children made by fork arm themselves."""
+    return _inherited is not None
+
+
+def check_signal(sig: object) -> int:
+    """``sig`` as a plain signal number, or TypeError or ValueError."""
+    if not isinstance(sig, int) or isinstance(sig, bool):
+        raise TypeError(f"sig: a signal number, not {type(sig).__name__}")
+    from _signal import valid_signals
+
+    if sig not in valid_signals():
+        raise ValueError(f"sig: {int(sig)} is not a signal number that can be sent here")
+    return int(sig)
+
+
+def check_grace(grace: object, sig: int) -> "float | None":
+    """``grace`` in seconds, or TypeError or ValueError."""
+    if grace is None:
+        return None
+    if not isinstance(grace, (int, float)) or isinstance(grace, bool):
+        raise TypeError(f"grace: seconds or None, not {type(grace).__name__}")
+    if not 0 < grace <= _GRACE_MAX:
+        raise ValueError(f"grace: {grace} is not a number of seconds above 0 (and at most ten years)")
+    if sig == SIGKILL:
+        raise ValueError("grace: nothing survives SIGKILL for that long; give sig=SIGTERM or another signal too")
+    return float(grace)
+
+
+def check_pid(parent: object) -> int:
+    """``parent`` as the PID of another process, or TypeError or ValueError."""
+    if not isinstance(parent, int) or isinstance(parent, bool):
+        if isinstance(parent, str):
+            raise ValueError(f"parent: {parent!r} is not 'process', 'thread' or a PID")
+        raise TypeError(f"parent: 'process', 'thread' or a PID, not {type(parent).__name__}")
+    if not 0 < parent < 2**31:
+        raise ValueError(f"parent: {parent} is not a PID")
+    if parent == os.getpid():
+        raise ValueError(f"parent: {parent} is this process itself")
+    return int(parent)
+
+
+def signal_name(sig: int) -> str:
+    """``SIGTERM`` for 15, ``SIGRTMIN+3`` for 37."""
+    if sig == SIGKILL:
+        return "SIGKILL"
+    import _signal
+
+    for name, number in vars(_signal).items():
+        if number == sig and name.startswith("SIG") and not name.startswith("SIG_"):
+            return name
+    return f"SIGRTMIN+{sig - _signal.SIGRTMIN}"
+
+
+def notice(parent: int, sig: int, grace: "float | None") -> bytes:
+    """The line for stderr before this process dies by our doing; empty where PDEATHSIG_QUIET is set."""
+    if os.environ.get("PDEATHSIG_QUIET", "0") not in ("", "0"):
+        return b""
+    who = f"parent {parent}" if parent else "the parent outside this PID namespace"
+    then = f", SIGKILL in {grace:g} s" if grace else ""
+    return f"pdeathsig: {who} is gone; {signal_name(sig)} to {os.getpid()}{then}\n".encode()
+
+
+def _bind(sig: int, grace: "float | None", parent: int, watch: int, still: "Callable[[], bool] | None") -> None:
+    global watched
+    grace_ns = max(1, round(grace * 1e9)) if grace else 0
+    watch_notice = notice(watch, sig, grace)
+    _core.check(_core.lib.pds_arm(sig, grace_ns, parent, notice(parent, sig, grace), watch, watch_notice))
+    watched = watch
+    if still is not None and not still():
+        _core.lib.pds_fire(watch_notice)
+
+
+def _bonds() -> "tuple[int, int, Callable[[], bool] | None]":
+    """Whom to die with: the parent, by parent-death signal (-1: nobody); a process to watch by pidfd (0: none); and,
+    asked once its pidfd is open, whether that still is the process meant."""
+    global by_environment
+    by_environment = False
+    parent: int = _core.lib.pds_parent()
+    creator = _multiprocessing_creator(parent)
+    if creator is not None:
+        return creator
+    if "PDEATHSIG_PARENT" in os.environ and not _core.lib.pds_parent_source():
+        from . import _family
+
+        place = _family.bonds(parent)
+        if place is not None:
+            by_environment = True
+            return place
+    return parent, 0 if _core.lib.pds_parent_may_signal() else parent, None
+
+
+def _multiprocessing_creator(parent: int) -> "tuple[int, int, Callable[[], bool]] | None":
+    """Under a fork server the kernel's parent is the server, which lives as long as its children; the process that asked
+    for us is multiprocessing.parent_process(), and holds the other end of its sentinel."""
+    process = sys.modules.get("multiprocessing.process")
+    creator: Any = process.parent_process() if process else None
+    if creator is None or creator is _core.forkers_creator() or creator.pid == parent:
+        return None
+    from select import poll
+
+    sentinel = poll()
+    sentinel.register(creator.sentinel)
+    return -1, creator.pid, lambda: not sentinel.poll(0)
+
+
+def _after_fork_in_child() -> None:
+    """inherit=True."""
+    global watched
+    watched = 0
+    if _inherited is None:
+        return
+    caller = sys._getframe().f_back
+    if caller is not None and caller.f_globals.get("__name__") == "subprocess":
+        return  # about to exec (preexec_fn): our handler would be gone, and the news then kill
+    sig, grace, parent = _inherited
+    arm(sig, grace=grace, parent="thread" if parent == "thread" else "process", inherit=True)
+    family = sys.modules.get("pdeathsig._family")
+    if family is not None:
+        family.export_again()
+
+
+_arm_thread: "Callable[[int], int]" = _core.lib.pds_arm_thread if _core.backend else lambda sig: -1
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,146 @@
+"""What stands in for the compiled extension where there is none: prctl(2) by ctypes.
+
+The kernel's own semantics, said so in ``status()``: the parent is the *thread* that started this process, no grace, no
+watching of other processes, and only from the main thread.
+"""
+
+import _signal
+import _thread
+import ctypes
+import errno
+import os
+import sys
+
+PR_SET_PDEATHSIG = 1
+PR_GET_PDEATHSIG = 2
+
+# The number of the prctl system call. First by os.uname().machine, then for a 32-bit Python on a 64-bit kernel.
+PRCTL = {
+    "x86_64": 157,
+    "aarch64": 167,
+    "riscv64": 167,
+    "loongarch64": 167,
+    "ppc64le": 171,
+    "ppc64": 171,
+    "ppc": 171,
+    "s390x": 172,
+    "i386": 172,
+    "i486": 172,
+    "i586": 172,
+    "i686": 172,
+    "armv5tel": 172,
+    "armv6l": 172,
+    "armv7l": 172,
+    "armv8l": 172,
+    "mips64": 5153,
+    "mips": 4192,
+    "alpha": 348,
+    "sparc64": 147,
+    "parisc": 172,
+    "parisc64": 172,
+    "m68k": 172,
+    "sh4": 172,
+    "sh4a": 172,
+    "ia64": 1170,
+}
+PRCTL_32 = {"x86_64": 172, "aarch64": 172, "mips64": 4192, "ppc64": 171, "sparc64": 147}
+_COMPILED = "needs the compiled extension: install pdeathsig where there is a C compiler"
+
+
+def prctl_number(machine: str, bits: int) -> int:
+    """The system call's number for what os.uname().machine says; NotImplementedError: not in the table."""
+    table = {**PRCTL, **PRCTL_32} if bits == 32 else PRCTL
+    if machine not in table:
+        raise NotImplementedError(f"the number of prctl(2) on {machine!r} is not known here; use PDEATHSIG_BACKEND=ctypes")
+    return table[machine]
+
+
+class Library:
+    """The functions of c_src/pdeathsig.h that this road has, with their contract."""
+
+    def __init__(self, *, direct: bool) -> None:
+        """:param direct: by the raw system call instead of libc's prctl()."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        if direct:
+            number = prctl_number(os.uname().machine, 64 if sys.maxsize > 2**32 else 32)
+            self._call, self._prefix = libc.syscall, [ctypes.c_long(number)]
+        else:
+            self._call, self._prefix = libc.prctl, []
+        self._parent, self._forked = os.getppid(), 0
+        self._forker = 0
+        self._sig = 0
+        os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
+
+    def pds_parent(self) -> int:
+        return self._parent
+
+    def pds_parent_source(self) -> int:
+        return self._forked
+
+    def pds_parent_may_signal(self) -> int:
+        return 1  # there is no other way here
+
+    def pds_armed(self) -> int:
+        return 2 if self._sig else 0
+
+    def pds_arm(self, sig: int, grace_ns: int, parent: int, notice: bytes, watch: int, _: bytes) -> int:
+        if grace_ns:
+            raise NotImplementedError(f"grace {_COMPILED}")
+        if watch or parent < 0:
+            raise NotImplementedError(f"to die with process {watch}, which is not (only) the parent, {_COMPILED}")
+        result = self.pds_arm_thread(sig)
+        if result == 1:
+            return self.pds_die(sig, notice)
+        return result
+
+    def pds_arm_thread(self, sig: int) -> int:
+        if _thread.get_native_id() != os.getpid():
+            raise NotImplementedError(f"arming from a thread, which may end before the process does, {_COMPILED}")
+        self._unswallow(sig)
+        result = self._prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(sig))
+        if result < 0:
+            return result
+        self._sig = sig
+        return int(os.getppid() != self._parent)
+
+    def pds_preexec(self, sig: int) -> int:
+        if sig not in (_signal.SIGKILL, _signal.SIGSTOP):
+            _signal.signal(sig, _signal.SIG_DFL)
+        return self.pds_arm_thread(sig)
+
+    def pds_disarm(self) -> int:
+        result = self._prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(0))
+        self._sig = self._sig if result < 0 else 0
+        return result
+
+    def pds_die(self, sig: int, notice: bytes) -> int:
+        try:
+            os.write(2, notice)
+        except OSError:
+            pass
+        os.kill(os.getpid(), sig)
+        if sig == _signal.SIGKILL or (os.getpid() == 1 and _signal.getsignal(sig) == _signal.SIG_DFL):
+            os._exit(128 + sig)
+        return 0
+
+    def setting(self) -> "tuple[int, int]":
+        """What was armed (0: nothing), and what PR_GET_PDEATHSIG says on this thread (-1: refused)."""
+        value = ctypes.c_int()
+        result = self._prctl(PR_GET_PDEATHSIG, ctypes.byref(value))
+        return self._sig, value.value if result >= 0 else -1
+
+    def _prctl(self, option: int, argument: object) -> int:
+        zero = ctypes.c_ulong(0)
+        result: int = self._call(*self._prefix, ctypes.c_int(option), argument, zero, zero, zero)
+        return result if result >= 0 else -(ctypes.get_errno() or errno.EPERM)
+
+    def _unswallow(self, sig: int) -> None:
+        if _signal.getsignal(sig) == _signal.SIG_IGN:
+            _signal.signal(sig, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [sig])
+
+    def _before_fork(self) -> None:
+        self._forker = os.getpid()
+
+    def _after_fork(self) -> None:
+        self._parent, self._forked, self._sig = self._forker if os.getppid() else 0, 1, 0

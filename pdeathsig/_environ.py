@@ -1,0 +1,81 @@
+"""What ``PDEATHSIG`` in the environment means: ``KILL``, ``SIGTERM``, ``15``, ``TERM:5``; ``0`` or empty: off.
+
+``start()`` runs in every Python that starts with it, from pdeathsig.pth (pdeathsig.start from 3.15 on), and from
+``pdeathsig.auto``.
+"""
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def start() -> None:
+    """Arm this process and its family as ``PDEATHSIG`` says. A value that cannot be followed ends the program."""
+    from ._arm import is_armed
+
+    value = os.environ.get("PDEATHSIG", "")
+    # In a venv, before 3.15, site runs every .pth twice.
+    if value in ("", "0") or is_armed() or _must_outlive_its_parent():
+        return
+    try:
+        sig, grace = parse(value)
+        from . import _family
+
+        _family.join(sig, grace)
+    except (ValueError, OSError, NotImplementedError, ImportError) as error:
+        stop(value, error)
+
+
+def auto() -> None:
+    """``import pdeathsig.auto``, in full."""
+    from ._arm import arm, is_armed
+
+    if "PDEATHSIG" in os.environ:
+        start()
+    elif not is_armed():
+        arm()
+
+
+def parse(value: str) -> "tuple[int, float | None]":
+    """Signal number and grace in seconds. ValueError says what is wrong with ``value``."""
+    from ._arm import check_grace, check_signal
+
+    name, colon, seconds = value.partition(":")
+    try:
+        sig = check_signal(_number(name))
+        return sig, check_grace(float(seconds), sig) if colon else None
+    except ValueError as error:
+        reason = str(error).partition(": ")[2]
+        raise ValueError(reason if reason else str(error)) from None
+
+
+def stop(value: str, reason: BaseException) -> "NoReturn":
+    """Silently unprotected is the one outcome nobody wants. site catches what is raised and goes on, so: _exit."""
+    os.write(2, f"pdeathsig: PDEATHSIG={value!r}: {reason}\n".encode(errors="backslashreplace"))
+    os._exit(2)
+
+
+def _number(name: str) -> int:
+    if name.isascii() and name.isdigit():
+        return int(name)
+    import _signal
+
+    full = name.upper()
+    full = full if full.startswith("SIG") else f"SIG{full}"
+    number = getattr(_signal, full, None)
+    if not isinstance(number, int) or full.startswith("SIG_"):
+        raise ValueError(f"sig: {name!r} is not a signal's name or number")
+    return number
+
+
+def _must_outlive_its_parent() -> bool:
+    """The resource trackers of multiprocessing and loky unlink what a dead parent left in /dev/shm, then go by
+    themselves."""
+    argv = sys.orig_argv
+    if "-c" not in argv[:-1]:
+        return False
+    code = argv[argv.index("-c") + 1]
+    return code.startswith("from ") and ".resource_tracker import main" in code.partition(";")[0]

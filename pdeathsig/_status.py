@@ -1,0 +1,197 @@
+"""What is armed, and whether it still holds."""
+
+import os
+from dataclasses import dataclass
+from signal import Signals
+
+from . import _arm, _core
+
+_MECHANISMS = {0: "none", 1: "process", 2: "thread", 4: "pidfd"}
+
+
+@dataclass(frozen=True)
+class Status:
+    """A picture of the moment; ``print`` it."""
+
+    armed: bool
+    """Whether ``arm`` holds: it was called, and neither undone nor has the parent's death been delivered."""
+    signal: "int | None"
+    """The signal number that this process gets when its parent dies; None: not armed."""
+    grace: "float | None"
+    """Seconds from that signal to SIGKILL; None: no SIGKILL follows."""
+    parent: "int | None"
+    """PID of the parent whose parent-death signal is awaited; 0: outside this PID namespace; None: nobody's."""
+    parent_known_by: "str | None"
+    """Where that PID comes from: ``"fork"``, ``"environment"`` (the family) or ``"getppid"``."""
+    watching: "int | None"
+    """PID of a process watched by pidfd, or None."""
+    inherit: bool
+    """Whether children made by fork arm themselves."""
+    mechanism: str
+    """``"process"``: a real-time signal, verified by getppid(); ``"thread"``: the kernel's own; ``"pidfd"``; ``"none"``."""
+    backend: str
+    """``"compiled"``, ``"ctypes"`` or ``"syscall"``; empty on a platform that is not Linux."""
+    carrier: "int | None"
+    """The real-time signal number that carries the news of the parent's death."""
+    holder: "int | None"
+    """The thread ID (TID) of the thread that holds the kernel's setting."""
+    kernel_signal: "int | None"
+    """What the kernel says itself: PR_GET_PDEATHSIG on that thread, 0: nothing set; None: it could not be asked."""
+    problems: "tuple[str, ...]"
+    """What has disarmed it since, in words. Empty: all is well."""
+
+    def __bool__(self) -> bool:
+        """Armed, and nothing has disarmed it since."""
+        return self.armed and not self.problems
+
+    def __str__(self) -> str:
+        lines = [f"pdeathsig: {self._headline()}"]
+        if self.armed:
+            lines.append(f"  mechanism  {self._mechanism()}")
+        kernel = "could not be asked" if self.kernel_signal is None else _name(self.kernel_signal)
+        holder = f" on thread {self.holder}" if self.holder else ""
+        lines.append(f"  kernel     PR_GET_PDEATHSIG{holder}: {kernel}")
+        lines.append(f"  backend    {self.backend or 'none: not Linux'}")
+        lines += [f"  PROBLEM    {problem}" for problem in self.problems]
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
+        if not self.armed:
+            return "not armed"
+        who = []
+        if self.parent is not None:
+            outside = "the parent outside this PID namespace"
+            who.append(f"parent {self.parent} (known by {self.parent_known_by})" if self.parent else outside)
+        if self.watching and self.watching != self.parent:
+            who.append(f"process {self.watching}")
+        then = f", SIGKILL {self.grace:g} s later" if self.grace else ""
+        thread = "the thread that started us in " if self.mechanism == "thread" else ""
+        return f"armed: {_name(self.signal or 0)} when {thread}{' or '.join(who)} dies{then}"
+
+    def _mechanism(self) -> str:
+        if self.mechanism == "thread":
+            return "the kernel's own parent-death signal: also when only the thread that started us exits"
+        parts = []
+        if self.mechanism == "process":
+            parts.append(f"parent-death signal {_name(self.carrier or 0)}, verified by getppid()")
+        if self.watching:
+            parts.append(f"pidfd of {self.watching}")
+        return " and ".join(parts) + (", armed again in forked children" if self.inherit else "")
+
+
+def status() -> Status:
+    """What is armed in this process, by which mechanism, and whether something has disarmed it since: changed
+    credentials, a blocked signal, a replaced handler.
+
+    From another thread than the one that holds the setting, that thread is asked: the main one by a signal, within a
+    second. Raises OSError with the name of the system call.
+    """
+    if not _core.backend:
+        return Status(False, None, None, None, None, None, False, "none", "", None, None, None, ())
+    return _compiled() if _core.backend == "compiled" else _fallback()
+
+
+def _compiled() -> Status:
+    raw = _core.ffi.new("struct pds_status *")
+    _core.check(_core.lib.pds_status(raw))
+    armed = bool(raw.mechanism) and not raw.fired
+    mechanism = _MECHANISMS[raw.mechanism & 3 or raw.mechanism]
+    parent = raw.parent if armed and raw.parent >= 0 else None
+    kernel = raw.kernel_sig if raw.kernel_sig >= 0 else None
+    problems = []
+    if armed and mechanism != "pidfd":
+        expected = raw.sig if mechanism == "thread" else raw.news
+        if kernel is not None and kernel != expected:
+            problems.append(_forgotten(kernel))
+    if armed and mechanism != "thread":
+        if not raw.news_handled:
+            problems.append(f"the handler of {_name(raw.news)} was replaced")
+        elif _blocked_everywhere(raw.news) and not raw.watched:
+            problems.append(f"{_name(raw.news)}, which carries the news, is blocked in every thread")
+    if armed:
+        problems += _swallowed(raw.sig, raw.grace_ns > 0)
+    if armed and (raw.watched_lost or (_arm.watched and not raw.watched)):
+        problems.append(f"the pidfd of {_arm.watched} was closed")
+    return Status(
+        armed=armed,
+        signal=raw.sig if armed else None,
+        grace=raw.grace_ns / 1e9 if armed and raw.grace_ns else None,
+        parent=parent,
+        parent_known_by=_parent_known_by() if parent is not None else None,
+        watching=(_arm.watched or None) if armed else None,
+        inherit=armed and _arm.inherits(),
+        mechanism=mechanism if armed else "none",
+        backend=_core.backend,
+        carrier=raw.news if armed and mechanism == "process" else None,
+        holder=raw.holder or None,
+        kernel_signal=kernel,
+        problems=tuple(problems),
+    )
+
+
+def _fallback() -> Status:
+    sig, kernel = _core.lib.setting()
+    problems = []
+    if sig and kernel not in (sig, -1):
+        problems.append(_forgotten(kernel))
+    if sig:
+        problems += _swallowed(sig, False)
+    return Status(
+        armed=bool(sig),
+        signal=sig or None,
+        grace=None,
+        parent=_core.lib.pds_parent() if sig else None,
+        parent_known_by=_parent_known_by() if sig else None,
+        watching=None,
+        inherit=bool(sig) and _arm.inherits(),
+        mechanism="thread" if sig else "none",
+        backend=_core.backend,
+        carrier=None,
+        holder=os.getpid() if sig else None,
+        kernel_signal=kernel if kernel >= 0 else None,
+        problems=tuple(problems),
+    )
+
+
+def _forgotten(kernel: int) -> str:
+    if kernel:
+        return f"somebody else has set the parent-death signal to {_name(kernel)}"
+    return "the kernel has forgotten the setting: credentials have changed since; arm again"
+
+
+def _swallowed(sig: int, kill_follows: bool) -> "list[str]":
+    """What would keep the signal itself from having an effect. With a grace SIGKILL ends that."""
+    if kill_follows or sig in (Signals.SIGKILL, Signals.SIGSTOP):
+        return []
+    if _mask("SigIgn", "/proc/self/status") >> (sig - 1) & 1:
+        return [f"{_name(sig)} is ignored"]
+    if _blocked_everywhere(sig):
+        return [f"{_name(sig)} is blocked in every thread"]
+    return []
+
+
+def _blocked_everywhere(sig: int) -> bool:
+    try:
+        tasks = os.listdir("/proc/self/task")
+    except OSError:
+        return False
+    return all(_mask("SigBlk", f"/proc/self/task/{task}/status") >> (sig - 1) & 1 for task in tasks)
+
+
+def _mask(field: str, path: str) -> int:
+    """A signal set of proc_pid_status(5); where it cannot be read: nothing blocked, nothing ignored."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return next(int(line.split()[1], 16) for line in file if line.startswith(f"{field}:"))
+    except (OSError, StopIteration):
+        return 0
+
+
+def _parent_known_by() -> str:
+    if _core.lib.pds_parent_source():
+        return "fork"
+    return "environment" if _arm.by_environment else "getppid"
+
+
+def _name(sig: int) -> str:
+    return _arm.signal_name(sig) if sig else "nothing"

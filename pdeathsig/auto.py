@@ -1,0 +1,29 @@
+"""``import pdeathsig.auto`` at the top of a program: it dies when its parent process dies.
+
+The signal and the grace come from ``PDEATHSIG`` where that is set (then all it starts is armed too), else SIGKILL.
+``PDEATHSIG=0`` or empty: off. What is armed already stays as it is.
+"""
+
+import os
+import sys
+
+from pdeathsig import _quick
+
+
+def _arm_at_once() -> bool:
+    """What pdeathsig.arm() comes to when nothing is special, without the imports that it needs. False: something is."""
+    if (
+        _quick is None
+        or "multiprocessing.process" in sys.modules
+        or any(name.startswith("PDEATHSIG") for name in os.environ)
+    ):
+        return False
+    parent = _quick.parent()
+    notice = f"pdeathsig: parent {parent} is gone; SIGKILL to {os.getpid()}\n"
+    return parent > 0 and _quick.arm_kill(notice.encode()) >= 0
+
+
+if (_quick is None or not _quick.armed()) and not _arm_at_once():
+    from . import _environ
+
+    _environ.auto()

@@ -1,0 +1,150 @@
+"""Start processes and see how they end: by handshakes, pidfds and EOF, never by sleeping."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parent
+DEADLINE = 10.0  # seconds; only a failing test waits that long
+
+
+class Process:
+    """A process known by its pidfd, opened while it was alive."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._fd = os.pidfd_open(pid)
+
+    def dies(self, within: float = DEADLINE) -> bool:
+        """Whether it ends within so many seconds."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(within * 1000))
+
+    def kill(self, sig: int = signal.SIGKILL) -> None:
+        signal.pidfd_send_signal(self._fd, sig)
+
+    def state(self) -> str:
+        """The state letter of proc_pid_stat(5); X when it is gone."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return "X"
+
+    def alive(self) -> bool:
+        return not self.dies(within=0)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Tree:
+    """An actor, all that it starts, and the pipe that they all write to."""
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        self.events, channel = os.pipe()
+        try:
+            self.top = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=channel, stderr=subprocess.PIPE, **options
+            )
+        except BaseException:
+            os.close(self.events)
+            raise
+        finally:
+            os.close(channel)
+        self._seen = b""
+        self.processes: list[Process] = []
+
+    def line(self, within: float = DEADLINE) -> str:
+        """The next event; empty at EOF."""
+        until = time.monotonic() + within
+        while b"\n" not in self._seen:
+            poll = select.poll()
+            poll.register(self.events, select.POLLIN)
+            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+                raise TimeoutError(f"no event within {within} s; so far: {self._seen!r}; stderr: {self._stderr()!r}")
+            chunk = os.read(self.events, 65536)
+            if not chunk:
+                return ""
+            self._seen += chunk
+        line, _, self._seen = self._seen.partition(b"\n")
+        return line.decode()
+
+    def event(self, name: str) -> str:
+        """The next event, which must be ``name``; returns what follows it."""
+        line = self.line()
+        word, _, rest = line.partition(" ")
+        assert word == name, f"expected {name!r}, got {line!r}; stderr: {self._stderr()!r}"
+        return rest
+
+    def process(self, name: str) -> Process:
+        """Wait until the actor ``name`` says that it is here."""
+        process = Process(int(self.event(name)))
+        self.processes.append(process)
+        return process
+
+    def send(self, line: str = "") -> None:
+        assert self.top.stdin is not None
+        self.top.stdin.write(line.encode() + b"\n")
+        self.top.stdin.flush()
+
+    def kill(self, sig: int = signal.SIGKILL) -> None:
+        """End the top process and reap it."""
+        self.top.send_signal(sig)
+        self.top.wait(DEADLINE)
+
+    def all_gone(self, within: float = DEADLINE) -> bool:
+        """Whether every process that holds the pipe ends within so many seconds."""
+        try:
+            while self.line(within):
+                pass
+        except TimeoutError:
+            return False
+        return True
+
+    def stderr(self) -> str:
+        """All that was written there. Waits until everybody who could write is gone."""
+        assert self.top.stderr is not None
+        return self.top.stderr.read().decode()
+
+    def _stderr(self) -> bytes:
+        assert self.top.stderr is not None
+        os.set_blocking(self.top.stderr.fileno(), False)
+        return self.top.stderr.read() or b""
+
+    def close(self) -> None:
+        """End all that is left of what this test was told of; conftest finds and reports the rest."""
+        if self.top.poll() is None:
+            self.top.kill()
+        self.top.wait()
+        for process in self.processes:
+            if process.alive():
+                process.kill()
+            process.close()
+        for file in (self.top.stdin, self.top.stderr):
+            assert file is not None
+            try:
+                file.close()
+            except BrokenPipeError:
+                pass
+        os.close(self.events)
+
+
+def environment(**changes: str | None) -> dict[str, str]:
+    """Ours, without what would arm the actors by itself, with the actors importable."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PDEATHSIG", "PYTHON"))}
+    clean["PYTHONPATH"] = str(TESTS)
+    clean["PYTHONDONTWRITEBYTECODE"] = "1"
+    clean["PYTHONFAULTHANDLER"] = "0"
+    return {k: v for k, v in {**clean, **changes}.items() if v is not None}
+
+
+def actor(code: str, *args: str) -> list[str]:
+    return [sys.executable, *args, "-c", f"from actors import *\n{code}"]
