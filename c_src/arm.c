@@ -1,9 +1,9 @@
 /* Arm this process: it gets a signal when its parent *process* dies.
  *
- * PR_SET_PDEATHSIG (prctl(2)) speaks when the parent's *thread* exits. So it carries a real-time signal, the news, whose
- * handler asks getppid(): unchanged means that only a thread died, and the child was handed to a sibling thread with
- * its setting in place; changed means that the process is gone, and the kernel changes it before it sends the signal
- * (kernel/exit.c, forget_original_parent).
+ * PR_SET_PDEATHSIG (prctl(2)) speaks when the parent's *thread* exits. So it carries a real-time signal, the news,
+ * whose handler asks getppid(): unchanged means that only a thread died, and the child was handed to a sibling thread
+ * with its setting in place; changed means that the process is gone, and the kernel changes it before it sends the
+ * signal (kernel/exit.c, forget_original_parent).
  *
  * THE HANDLER'S RULES: async-signal-safe calls only (signal-safety(7)); no malloc, no locks, no Python; errno is kept;
  * it may run on any thread, at any time, more than once. The arming it reads is complete before it is published
@@ -35,7 +35,6 @@ static atomic_int news;
 /* What is armed, for status and for undoing; under the lock. */
 static int mechanism, armed_sig;
 static int held[2]; /* the kernel's setting on each of the two threads that last */
-static pid_t keeper_tid;
 
 static _Thread_local enum { UNKNOWN, YES, NO } on_main;
 
@@ -90,7 +89,8 @@ static void on_news(int signo, siginfo_t *info, void *context)
         _exit(128 + SIGKILL);
     if (atomic_load(&question.state) == ASKED && syscall(SYS_gettid) == getpid() &&
         atomic_compare_exchange_strong(&question.state, &asked, TAKEN)) {
-        question.result = prctl(question.option, question.option == PR_GET_PDEATHSIG ? (long)&question.value : question.value);
+        question.result =
+            prctl(question.option, question.option == PR_GET_PDEATHSIG ? (long)&question.value : question.value);
         question.error = errno;
         sem_post(&question.done);
     }
@@ -106,7 +106,8 @@ static void on_news(int signo, siginfo_t *info, void *context)
 static bool handles_news(int sig)
 {
     struct sigaction action;
-    return sig != 0 && sigaction(sig, NULL, &action) == 0 && (action.sa_flags & SA_SIGINFO) && action.sa_sigaction == on_news;
+    return sig != 0 && sigaction(sig, NULL, &action) == 0 && (action.sa_flags & SA_SIGINFO) &&
+           action.sa_sigaction == on_news;
 }
 
 /* Any real-time signal that nobody uses: valgrind has SIGRTMAX, the JVM SIGRTMAX-2, most programs count up from
@@ -205,7 +206,7 @@ static int setting_on(enum thread thread, int option, int value)
     if (thread == KEEPER) {
         r = handle_news();
         if (r >= 0)
-            r = pds_keeper_prctl(atomic_load(&news), option, value, &keeper_tid);
+            r = pds_keeper_prctl(atomic_load(&news), option, value);
     } else {
         r = is_main() ? setting(option, value) : ask_main(option, value);
     }
@@ -391,7 +392,7 @@ int pds_status(struct pds_status *out)
     }
     enum thread holder = held[KEEPER] != 0 ? KEEPER : MAIN;
     if (held[holder] != 0)
-        out->holder = holder == KEEPER ? keeper_tid : getpid();
+        out->holder = holder == KEEPER ? pds_keeper_tid() : getpid();
     out->kernel_sig = setting_on(holder, PR_GET_PDEATHSIG, 0);
     if (out->kernel_sig < 0)
         out->kernel_sig = -1;

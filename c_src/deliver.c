@@ -39,32 +39,42 @@ static bool is_stderr(const struct stat *now)
 }
 
 /* Never blocks: a full pipe whose reader is stuck must not keep us alive. */
-static ssize_t write_now(const struct notice *notice, const struct stat *st)
+static ssize_t write_now(int fd, const struct notice *notice, const struct stat *st)
 {
     struct iovec line = {.iov_base = (void *)notice->text, .iov_len = notice->length};
-    ssize_t n = pwritev2(STDERR_FILENO, &line, 1, -1, RWF_NOWAIT);
+    ssize_t n = pwritev2(fd, &line, 1, -1, RWF_NOWAIT);
     if (n >= 0 || errno == EPIPE || (errno == EAGAIN && !S_ISREG(st->st_mode)))
         return n;
-    struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT}; /* no RWF_NOWAIT here: terminals, old kernels */
+    struct pollfd room = {.fd = fd, .events = POLLOUT}; /* no RWF_NOWAIT here: terminals, old kernels */
     if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT))
         return -1;
-    return write(STDERR_FILENO, notice->text, notice->length);
+    return write(fd, notice->text, notice->length);
 }
 
-static void say(const struct notice *notice)
+static void say_to(int fd, const struct notice *notice)
 {
     struct stat st;
-    if (notice->length == 0 || fstat(STDERR_FILENO, &st) < 0 || !is_stderr(&st))
+    if (fstat(fd, &st) < 0 || !is_stderr(&st))
         return;
     sigset_t sigpipe, before;
     sigemptyset(&sigpipe);
     sigaddset(&sigpipe, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &sigpipe, &before);
-    if (write_now(notice, &st) < 0 && errno == EPIPE) {
+    if (write_now(fd, notice, &st) < 0 && errno == EPIPE) {
         const struct timespec at_once = {0, 0};
         sigtimedwait(&sigpipe, NULL, &at_once);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void say(const struct notice *notice)
+{
+    if (notice->length == 0)
+        return;
+    int fd = pds_keeper_lend_stderr();
+    say_to(fd, notice);
+    if (fd != STDERR_FILENO)
+        close(fd);
 }
 
 static bool has_default_action(int sig)

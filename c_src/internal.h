@@ -48,7 +48,9 @@ void pds_grace_after_fork_in_child(void);
 struct arming *pds_claim(void);
 
 /* keeper.c */
-int pds_keeper_prctl(int news, int option, int value, int *holder);
+int pds_keeper_prctl(int news, int option, int value);
+pid_t pds_keeper_tid(void);       /* once it runs */
+int pds_keeper_lend_stderr(void); /* a descriptor of stderr for the calling thread; async-signal-safe */
 int pds_keeper_watch(int news, pid_t pid, const char *notice); /* returns its descriptor */
 int pds_keeper_drop(int fd);
 int pds_keeper_keep_only(int fd); /* -1: none; returns how many are kept */

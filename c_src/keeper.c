@@ -6,6 +6,7 @@
  *
  * Its descriptor table is its own and holds nothing but the pidfds: nobody can close them, nobody else sees them,
  * and they can be had when the process has no descriptor left.
+ * For the notice it borrows the process's stderr; held all the time, it would keep a pipe open that the program closed.
  *
  * All signals are blocked, but for the news signal while it waits in ppoll(2): that is how it is woken for a request
  * without a descriptor to wake it by, and why it hears the news when every other thread has blocked it. */
@@ -13,6 +14,7 @@
 #include "pdeathsig.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/prctl.h>
@@ -22,6 +24,9 @@
 
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434 /* the same on all architectures but alpha */
+#endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
 #endif
 #ifndef SYS_close_range
 #define SYS_close_range 436
@@ -46,7 +51,6 @@ static struct {
     const char *notice;
     int result;
     const char *failed_call;
-    pid_t holder;
 } request = {.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
 
 /* Only the keeper writes these; the counts are read by others under request.lock. */
@@ -57,6 +61,7 @@ static struct watched {
 } watched[WATCHED_MAX];
 static int watched_count, watched_lost;
 static bool own_table;
+static pid_t tid;
 
 static void forget(int i)
 {
@@ -72,6 +77,13 @@ static int watch(pid_t pid, const char *text)
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0)
         return pds_fail(errno, "pidfd_open");
+    if (fd <= STDERR_FILENO) { /* as it is in a table of its own: that place is for pds_keeper_lend_stderr */
+        int low = fd;
+        fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        close(low);
+        if (fd < 0)
+            return pds_fail(errno, "fcntl");
+    }
     struct watched *w = &watched[watched_count];
     fstat(fd, &w->file);
     pds_notice_set(&w->notice, text);
@@ -108,7 +120,6 @@ static void serve(void)
             request.result = drop(request.value, request.what == KEEP_ONLY);
         }
         request.failed_call = pds_failed_call();
-        request.holder = (pid_t)syscall(SYS_gettid);
         request.what = NOTHING;
         pthread_cond_signal(&request.done);
     }
@@ -144,10 +155,23 @@ static void look_for_the_dead(void)
     }
 }
 
+int pds_keeper_lend_stderr(void)
+{
+    if (!own_table || syscall(SYS_gettid) != tid)
+        return STDERR_FILENO;
+    int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    int fd = (int)syscall(SYS_pidfd_getfd, self, STDERR_FILENO, 0);
+    if (fd < 0) /* before Linux 5.6, or denied */
+        fd = open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY);
+    close(self);
+    return fd;
+}
+
 static void *keep(void *unused)
 {
     (void)unused;
     prctl(PR_SET_NAME, "pdeathsig");
+    tid = (pid_t)syscall(SYS_gettid);
     own_table = syscall(SYS_close_range, 0U, ~0U, CLOSE_RANGE_UNSHARE) == 0;
     sigset_t all_but_news;
     sigfillset(&all_but_news);
@@ -181,7 +205,7 @@ static int start(int news)
     return 0;
 }
 
-static int ask(int what, int option, int value, pid_t pid, const char *notice, int *holder)
+static int ask(int what, int option, int value, pid_t pid, const char *notice)
 {
     pthread_mutex_lock(&request.lock);
     request.option = option;
@@ -195,34 +219,37 @@ static int ask(int what, int option, int value, pid_t pid, const char *notice, i
     int result = request.result;
     if (result < 0)
         pds_fail(-result, request.failed_call);
-    if (holder != NULL)
-        *holder = request.holder;
     pthread_mutex_unlock(&request.lock);
     return result;
 }
 
-int pds_keeper_prctl(int news, int option, int value, int *holder)
+int pds_keeper_prctl(int news, int option, int value)
 {
     int r = start(news);
-    return r < 0 ? r : ask(PRCTL, option, value, 0, NULL, holder);
+    return r < 0 ? r : ask(PRCTL, option, value, 0, NULL);
+}
+
+pid_t pds_keeper_tid(void)
+{
+    return tid;
 }
 
 int pds_keeper_watch(int news, pid_t pid, const char *notice)
 {
     int r = start(news);
-    return r < 0 ? r : ask(WATCH, 0, 0, pid, notice, NULL);
+    return r < 0 ? r : ask(WATCH, 0, 0, pid, notice);
 }
 
 int pds_keeper_drop(int fd)
 {
-    return ask(DROP, 0, fd, 0, NULL, NULL);
+    return ask(DROP, 0, fd, 0, NULL);
 }
 
 int pds_keeper_keep_only(int fd)
 {
     int count, lost;
     pds_keeper_counts(&count, &lost);
-    return count + lost > 0 ? ask(KEEP_ONLY, 0, fd, 0, NULL, NULL) : 0;
+    return count + lost > 0 ? ask(KEEP_ONLY, 0, fd, 0, NULL) : 0;
 }
 
 void pds_keeper_counts(int *count, int *lost)

@@ -12,17 +12,17 @@ enum { PDS_NONE = 0, PDS_PROCESS = 1, PDS_THREAD = 2, PDS_WATCH = 4 };
 enum { PDS_SEEN_AT_LOAD = 0, PDS_FORKED_BY = 1 };
 
 struct pds_status {
-    int mechanism;      /* PDS_NONE, PDS_PROCESS or PDS_THREAD, | PDS_WATCH when pidfds are watched too */
-    int fired;          /* the parent's death was seen, and sig delivered to this process */
-    int sig;            /* the signal number this process gets when its parent dies */
-    int64_t grace_ns;   /* from sig to SIGKILL, in nanoseconds; 0: no SIGKILL follows */
-    int parent;         /* the parent's PID as saved at arming; 0: outside this PID namespace */
-    int news;           /* the real-time signal that carries the news; 0: never armed that way */
-    int news_handled;   /* its handler is (still) ours */
-    int holder;         /* thread ID of the thread that holds the kernel's setting; 0: none */
-    int kernel_sig;     /* what PR_GET_PDEATHSIG says on that thread; -1: it could not be asked */
-    int watched;        /* number of processes watched by pidfd */
-    int watched_lost;   /* ... whose descriptor somebody closed */
+    int mechanism;    /* PDS_NONE, PDS_PROCESS or PDS_THREAD, | PDS_WATCH when pidfds are watched too */
+    int fired;        /* the parent's death was seen, and sig delivered to this process */
+    int sig;          /* the signal number this process gets when its parent dies */
+    int64_t grace_ns; /* from sig to SIGKILL, in nanoseconds; 0: no SIGKILL follows */
+    int parent;       /* the parent's PID as saved at arming; 0: outside this PID namespace */
+    int news;         /* the real-time signal that carries the news; 0: never armed that way */
+    int news_handled; /* its handler is (still) ours */
+    int holder;       /* thread ID of the thread that holds the kernel's setting; 0: none */
+    int kernel_sig;   /* what PR_GET_PDEATHSIG says on that thread; -1: it could not be asked */
+    int watched;      /* number of processes watched by pidfd */
+    int watched_lost; /* ... whose descriptor somebody closed */
 };
 
 /* Register the at-fork handlers and note who our parent is. Idempotent. */

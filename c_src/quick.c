@@ -51,8 +51,8 @@ static int load(PyObject *module)
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, load}, {0, NULL}};
 
-static PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "pdeathsig._quick", .m_methods = methods, .m_slots = slots};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "pdeathsig._quick", .m_methods = methods,
+                                 .m_slots = slots};
 
 PyMODINIT_FUNC PyInit__quick(void)
 {

@@ -45,15 +45,21 @@ _forkers_creator: object = None
 def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value: object = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    module = f"{__name__}.{_LAZY[name]}"
+    __import__(module)
+    value: object = getattr(sys.modules[module], name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> "list[str]":
     return sorted({*globals(), *__all__})
+
+
+def _before_fork() -> None:
+    """A fork while another thread imports leaves the child with an import lock that nobody will release: so what a
+    child needs to arm itself is imported by now."""
+    from . import _arm  # noqa: F401
 
 
 def _after_fork_in_child() -> None:
@@ -80,4 +86,4 @@ def _load_quick() -> "Any":
 
 if sys.platform.startswith("linux"):
     _quick = _load_quick()
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

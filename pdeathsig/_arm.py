@@ -1,5 +1,6 @@
 """Arm and disarm this process."""
 
+import _signal  # the builtin one: `import signal` costs 4 ms
 import os
 import sys
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Literal
 
-SIGKILL = 9  # the same on every architecture; `import signal` costs 4 ms
+SIGKILL = 9
 _GRACE_MAX = 10 * 365 * 86400.0
 
 # What children made by fork do: arguments for arm(), or None.
@@ -48,17 +49,28 @@ def arm(
 
     Rests on PR_SET_PDEATHSIG, prctl(2), and for the grace on timer_create(2).
     """
-    global _inherited
-    if parent == "thread" and grace is None and sig == SIGKILL and inherit is False and _inherited is None:
-        if _arm_thread(sig) == 0:  # the short way, for benchmarks/arm.py
-            return
+    global _inherited, watched
+    if (  # the short way, measured in benchmarks/arm.py
+        parent == "thread"
+        and sig == SIGKILL
+        and grace is None
+        and inherit is False
+        and _inherited is None
+        and _arm_thread(sig) == 0
+    ):
+        watched = 0
+        return
     _core.require_linux("arm()")
+    if inherit is not True and inherit is not False:
+        raise TypeError(f"inherit: True or False, not {type(inherit).__name__}")
     sig, grace = check_signal(sig), check_grace(grace, sig)
     if parent == "thread":
         if grace is not None:
             raise ValueError("grace: parent='thread' is the kernel's own signal, nothing can follow it")
-        if _core.check(_core.lib.pds_arm_thread(sig)):
-            _core.lib.pds_die(sig, _notice(_core.lib.pds_parent(), sig, None))
+        orphaned = _core.check(_core.lib.pds_arm_thread(sig))
+        watched = 0
+        if orphaned:
+            _core.lib.pds_die(sig, notice(_core.lib.pds_parent(), sig, None))
     elif parent == "process":
         _bind(sig, grace, *_bonds())
     else:
@@ -71,10 +83,10 @@ def disarm() -> None:
 
     Raises OSError with the name of the system call; then nothing has changed.
     """
-    global _inherited
+    global _inherited, watched
     _core.require_linux("disarm()")
     _core.check(_core.lib.pds_disarm())
-    _inherited = None
+    _inherited, watched = None, 0
 
 
 def is_armed() -> bool:
@@ -91,9 +103,7 @@ def check_signal(sig: object) -> int:
     """``sig`` as a plain signal number, or TypeError or ValueError."""
     if not isinstance(sig, int) or isinstance(sig, bool):
         raise TypeError(f"sig: a signal number, not {type(sig).__name__}")
-    from _signal import valid_signals
-
-    if sig not in valid_signals():
+    if sig not in _signal.valid_signals():
         raise ValueError(f"sig: {int(sig)} is not a signal number that can be sent here")
     return int(sig)
 
@@ -128,11 +138,9 @@ def signal_name(sig: int) -> str:
     """``SIGTERM`` for 15, ``SIGRTMIN+3`` for 37."""
     if sig == SIGKILL:
         return "SIGKILL"
-    import _signal
-
     for name, number in vars(_signal).items():
         if number == sig and name.startswith("SIG") and not name.startswith("SIG_"):
-            return name
+            return str(name)
     return f"SIGRTMIN+{sig - _signal.SIGRTMIN}"
 
 
@@ -175,15 +183,15 @@ def _bonds() -> "tuple[int, int, Callable[[], bool] | None]":
 
 
 def _multiprocessing_creator(parent: int) -> "tuple[int, int, Callable[[], bool]] | None":
-    """Under a fork server the kernel's parent is the server, which lives as long as its children; the process that asked
-    for us is multiprocessing.parent_process(), and holds the other end of its sentinel."""
+    """Under a fork server the kernel's parent is the server, which lives as long as its children; the process that
+    asked for us is multiprocessing.parent_process(), and holds the other end of its sentinel."""
     process = sys.modules.get("multiprocessing.process")
     creator: Any = process.parent_process() if process else None
     if creator is None or creator is _core.forkers_creator() or creator.pid == parent:
         return None
-    from select import poll
+    import select
 
-    sentinel = poll()
+    sentinel = select.poll()
     sentinel.register(creator.sentinel)
     return -1, creator.pid, lambda: not sentinel.poll(0)
 

@@ -50,9 +50,8 @@ def _load() -> str:
     if wanted not in ("", "compiled", "ctypes", "syscall"):
         raise ImportError(f"PDEATHSIG_BACKEND={wanted!r}: not one of compiled, ctypes, syscall")
     if wanted in ("", "compiled") and pdeathsig._quick is not None:
-        from . import _ffi
+        from ._ffi import ffi, lib
 
-        ffi, lib = _ffi.ffi, _ffi.lib
         return "compiled"
     if wanted == "compiled":
         raise ImportError("PDEATHSIG_BACKEND=compiled: pdeathsig was installed without its extension")

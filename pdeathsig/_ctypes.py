@@ -51,7 +51,9 @@ def prctl_number(machine: str, bits: int) -> int:
     """The system call's number for what os.uname().machine says; NotImplementedError: not in the table."""
     table = {**PRCTL, **PRCTL_32} if bits == 32 else PRCTL
     if machine not in table:
-        raise NotImplementedError(f"the number of prctl(2) on {machine!r} is not known here; use PDEATHSIG_BACKEND=ctypes")
+        raise NotImplementedError(
+            f"the number of prctl(2) on {machine!r} is not known here; use PDEATHSIG_BACKEND=ctypes"
+        )
     return table[machine]
 
 

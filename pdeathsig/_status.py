@@ -28,7 +28,7 @@ class Status:
     inherit: bool
     """Whether children made by fork arm themselves."""
     mechanism: str
-    """``"process"``: a real-time signal, verified by getppid(); ``"thread"``: the kernel's own; ``"pidfd"``; ``"none"``."""
+    """``"process"``: a real-time signal verified by getppid(); ``"thread"``: the kernel's own; ``"pidfd"``; ``"none"``."""
     backend: str
     """``"compiled"``, ``"ctypes"`` or ``"syscall"``; empty on a platform that is not Linux."""
     carrier: "int | None"
@@ -163,7 +163,7 @@ def _swallowed(sig: int, kill_follows: bool) -> "list[str]":
     """What would keep the signal itself from having an effect. With a grace SIGKILL ends that."""
     if kill_follows or sig in (Signals.SIGKILL, Signals.SIGSTOP):
         return []
-    if _mask("SigIgn", "/proc/self/status") >> (sig - 1) & 1:
+    if _mask(b"SigIgn", "/proc/self/status") >> (sig - 1) & 1:
         return [f"{_name(sig)} is ignored"]
     if _blocked_everywhere(sig):
         return [f"{_name(sig)} is blocked in every thread"]
@@ -175,14 +175,14 @@ def _blocked_everywhere(sig: int) -> bool:
         tasks = os.listdir("/proc/self/task")
     except OSError:
         return False
-    return all(_mask("SigBlk", f"/proc/self/task/{task}/status") >> (sig - 1) & 1 for task in tasks)
+    return all(_mask(b"SigBlk", f"/proc/self/task/{task}/status") >> (sig - 1) & 1 for task in tasks)
 
 
-def _mask(field: str, path: str) -> int:
+def _mask(field: bytes, path: str) -> int:
     """A signal set of proc_pid_status(5); where it cannot be read: nothing blocked, nothing ignored."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return next(int(line.split()[1], 16) for line in file if line.startswith(f"{field}:"))
+        with open(path, "rb") as file:
+            return next(int(line.split()[1], 16) for line in file if line.startswith(field + b":"))
     except (OSError, StopIteration):
         return 0
 

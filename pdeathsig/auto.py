@@ -20,7 +20,7 @@ def _arm_at_once() -> bool:
         return False
     parent = _quick.parent()
     notice = f"pdeathsig: parent {parent} is gone; SIGKILL to {os.getpid()}\n"
-    return parent > 0 and _quick.arm_kill(notice.encode()) >= 0
+    return bool(parent > 0 and _quick.arm_kill(notice.encode()) >= 0)
 
 
 if (_quick is None or not _quick.armed()) and not _arm_at_once():

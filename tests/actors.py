@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 libc = ctypes.CDLL(None, use_errno=True)
 
 __all__ = [
+    "behind_a_shell",
     "ctypes",
     "double_fork",
     "forever",
@@ -66,19 +67,29 @@ def python(code: str, *args: str, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, *args, "-c", f"from actors import *\n{code}"], **options)
 
 
+def behind_a_shell(code: str) -> None:
+    """Another actor, a child of a shell that is a child of this process."""
+    subprocess.Popen(["sh", "-c", '"$0" -c "$1"; :', sys.executable, f"from actors import *\n{code}"])
+
+
 def raw_pdeathsig(sig: int = signal.SIGKILL) -> None:
     """The home-made recipe."""
     libc.prctl(1, sig)
 
 
-def double_fork(code: str) -> None:
-    """Start an actor that is no descendant of ours any more when it runs."""
-    script = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]])"
-    subprocess.run(
-        [sys.executable, "-S", "-c", script, f"import os\nos.read({_gate()}, 1)\nfrom actors import *\n{code}"],
-        check=True,
-    )
+def double_fork(code: str, *, outlive_me: bool = False) -> None:
+    """By way of a shell, start an actor whose parent, the shell, is gone before its Python starts; so is this process
+    if it is to outlive us."""
+    gate, holder = os.pipe()
+    script = f'{{ read _; exec "$0" -c "$1"; }} <&{gate} {holder}>&- &'
+    command = ["sh", "-c", script, sys.executable, f"from actors import *\n{code}"]
+    subprocess.run(command, pass_fds=[gate, holder], check=True)
+    os.close(gate)
+    if not outlive_me:
+        os.close(holder)
 
 
-def _gate() -> int:
-    raise NotImplementedError
+def child_of_a_pool() -> NoReturn:
+    """The target of a multiprocessing Process."""
+    here("child")
+    forever()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,20 @@ class Process:
         except (FileNotFoundError, ProcessLookupError):
             return "X"
 
+    def wait_for_state(self, letter: str) -> None:
+        """Spin until the kernel shows that state; there is no event for it."""
+        self._spin(lambda: self.state() == letter, f"state {letter}")
+
+    def wait_for_command(self, name: str) -> None:
+        """Spin until it has become that program."""
+        self._spin(lambda: Path(f"/proc/{self.pid}/comm").read_text().strip() == name, f"command {name}")
+
+    def _spin(self, condition: Callable[[], bool], what: str) -> None:
+        until = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < until, f"process {self.pid}: no {what} within {DEADLINE} s"
+            os.sched_yield()
+
     def alive(self) -> bool:
         return not self.dies(within=0)
 
@@ -52,7 +67,7 @@ class Tree:
         self.events, channel = os.pipe()
         try:
             self.top = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=channel, stderr=subprocess.PIPE, **options
+                command, cwd=TESTS, stdin=subprocess.PIPE, stdout=channel, stderr=subprocess.PIPE, **options
             )
         except BaseException:
             os.close(self.events)
@@ -86,7 +101,11 @@ class Tree:
 
     def process(self, name: str) -> Process:
         """Wait until the actor ``name`` says that it is here."""
-        process = Process(int(self.event(name)))
+        return self.adopt(self.event(name))
+
+    def adopt(self, pid: str) -> Process:
+        """A process of this tree whose PID is known by an event."""
+        process = Process(int(pid))
         self.processes.append(process)
         return process
 
@@ -112,7 +131,7 @@ class Tree:
     def stderr(self) -> str:
         """All that was written there. Waits until everybody who could write is gone."""
         assert self.top.stderr is not None
-        return self.top.stderr.read().decode()
+        return str(self.top.stderr.read(), "utf-8")
 
     def _stderr(self) -> bytes:
         assert self.top.stderr is not None
@@ -127,6 +146,7 @@ class Tree:
         for process in self.processes:
             if process.alive():
                 process.kill()
+                process.dies()
             process.close()
         for file in (self.top.stdin, self.top.stderr):
             assert file is not None
@@ -148,3 +168,15 @@ def environment(**changes: str | None) -> dict[str, str]:
 
 def actor(code: str, *args: str) -> list[str]:
     return [sys.executable, *args, "-c", f"from actors import *\n{code}"]
+
+
+def run(code: str, *args: str, **changes: str | None) -> subprocess.CompletedProcess[str]:
+    """Run plain Python code to its end."""
+    return subprocess.run(
+        [sys.executable, *args, "-c", code],
+        cwd=TESTS,
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        check=False,
+    )

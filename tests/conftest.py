@@ -1,0 +1,115 @@
+"""Every test leaves no process and no descriptor behind, or fails.
+
+pytest is a subreaper here: whatever a test orphans comes back to it, and is found.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Tree, actor, environment
+
+import pdeathsig
+
+PR_SET_CHILD_SUBREAPER = 36
+
+Start = Callable[..., Tree]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if not Path(pdeathsig.__file__).parent.joinpath("_ffi.abi3.so").exists():
+        raise pytest.UsageError("pdeathsig is not compiled; `make test` builds and tests it")
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """PID and command line of everything alive below ``pid``."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = entry.joinpath("stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if fields[0] not in "ZX":
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: dict[int, str] = {}
+    todo = [pid]
+    while todo:
+        for child in children.get(todo.pop(), []):
+            todo.append(child)
+            try:
+                found[child] = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:120]
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+    return found
+
+
+def reap() -> None:
+    """Collect what was orphaned to us and has ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def end(pid: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(5000)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    before = descendants(os.getpid())
+    descriptors = os.listdir("/proc/self/fd")
+    yield
+    left = {pid: command for pid, command in descendants(os.getpid()).items() if pid not in before}
+    for pid in left:
+        end(pid)
+    left = {pid: command for pid, command in left.items() if command}  # without one it was already exiting
+    reap()
+    assert not left, f"processes left behind: {left}"
+    assert os.listdir("/proc/self/fd") == descriptors, "descriptors left open"
+
+
+@pytest.fixture
+def start(nothing_left: None) -> Iterator[Start]:
+    """Start an actor: ``start(code, *python_options, **environment)``."""
+    trees: list[Tree] = []
+
+    def start(code: str, *args: str, prefix: tuple[str, ...] = (), options: Any = None, **changes: str | None) -> Tree:
+        trees.append(Tree([*prefix, *actor(code, *args)], env=environment(**changes), **(options or {})))
+        return trees[-1]
+
+    yield start
+    for tree in trees:
+        tree.close()
+
+
+def needs(condition: bool, reason: str) -> None:
+    if not condition:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def root() -> None:
+    needs(os.getuid() == 0, "needs root: changes credentials")

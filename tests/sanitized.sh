@@ -1,0 +1,14 @@
+#!/bin/sh
+# Run the tests with the extension under AddressSanitizer and UndefinedBehaviorSanitizer. Leaks are not looked for:
+# the interpreter itself leaves memory to the kernel at exit.
+set -eu
+repo=$(pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$repo/.venv/bin/python" -m venv "$work/venv"
+CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1" \
+    "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$repo[test]"
+runtime=$(gcc -print-file-name=libasan.so)
+export LD_PRELOAD="$runtime" ASAN_OPTIONS=detect_leaks=0:handle_segv=0:allocator_may_return_null=1
+export PDEATHSIG_TEST_SANITIZED=1
+"$work/venv/bin/pytest" -q "$@"

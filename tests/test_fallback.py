@@ -1,0 +1,193 @@
+"""Without the compiled extension: libc's prctl() or the raw system call by ctypes, with the kernel's own semantics."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Start
+
+from pdeathsig import _ctypes
+
+BACKENDS = ["ctypes", "syscall"]
+CHILD = "import pdeathsig; pdeathsig.arm({args}); here('child'); forever()"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_child_dies_with_its_parent(start: Start, backend: str) -> None:
+    tree = start(f"python({CHILD.format(args='')!r}); forever()", PDEATHSIG_BACKEND=backend)
+    child = tree.process("child")
+    tree.kill()
+    assert child.dies()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_status_says_which_semantics(start: Start, backend: str) -> None:
+    tree = start(
+        "import pdeathsig; pdeathsig.arm(signal.SIGTERM); s = pdeathsig.status(); say(bool(s), s.backend, s.mechanism, s.signal, s.kernel_signal); "
+        "print(s, file=sys.stderr); pdeathsig.disarm(); say(bool(pdeathsig.status()), pdeathsig.status().kernel_signal)",
+        PDEATHSIG_BACKEND=backend,
+    )
+    assert tree.line() == f"True {backend} thread 15 15"
+    assert tree.line() == "False 0"
+    tree.top.wait(10)
+    assert "also when only the thread that started us exits" in tree.stderr()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("sig", [9, 15])
+def test_parent_gone_before_arming(start: Start, backend: str, sig: int) -> None:
+    tree = start(
+        f"""
+import pdeathsig
+pdeathsig.status()
+if os.fork() == 0:
+    here('child')
+    before = int(wait())
+    while os.getppid() == before: os.sched_yield()
+    pdeathsig.arm({sig})
+    say('alive')
+    forever()
+forever()
+""",
+        PDEATHSIG_BACKEND=backend,
+    )
+    child = tree.process("child")
+    tree.send(str(tree.top.pid))
+    tree.kill()
+    assert child.dies()
+    assert tree.line() == ""
+    assert f"parent {tree.top.pid} is gone" in tree.stderr()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("arguments", ["signal.SIGTERM, grace=5", "parent=1"])
+def test_what_it_cannot_do_is_a_clear_error(start: Start, backend: str, arguments: str) -> None:
+    tree = start(
+        f"""
+import pdeathsig
+try:
+    pdeathsig.arm({arguments})
+except NotImplementedError as error:
+    say('refused', error)
+say('armed', pdeathsig.status().armed, pdeathsig.status().kernel_signal)
+""",
+        PDEATHSIG_BACKEND=backend,
+    )
+    assert "needs the compiled extension" in tree.event("refused")
+    assert tree.event("armed") == "False 0"
+    tree.top.wait(10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_from_a_thread_is_a_clear_error(start: Start, backend: str) -> None:
+    tree = start(
+        """
+import pdeathsig
+def arm():
+    try:
+        pdeathsig.arm()
+    except NotImplementedError as error:
+        say('refused', error)
+thread = threading.Thread(target=arm); thread.start(); thread.join()
+""",
+        PDEATHSIG_BACKEND=backend,
+    )
+    assert "needs the compiled extension" in tree.event("refused")
+    tree.top.wait(10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_preexec_auto_and_inherit(start: Start, backend: str) -> None:
+    tree = start(
+        """
+import pdeathsig
+p = subprocess.Popen(['sleep', '1000'], preexec_fn=pdeathsig.preexec(signal.SIGTERM))
+say('sleep', p.pid)
+python("import pdeathsig.auto; here('auto'); forever()")
+pdeathsig.arm(inherit=True)
+if os.fork() == 0:
+    here('fork')
+    forever()
+forever()
+""",
+        PDEATHSIG_BACKEND=backend,
+    )
+    seen = dict(tree.line().split() for _ in range(3))
+    processes = [tree.adopt(seen[name]) for name in ("sleep", "auto", "fork")]
+    tree.kill()
+    assert all(process.dies() for process in processes)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_refused_prctl_is_named(start: Start, backend: str) -> None:
+    tree = start(
+        """
+import pdeathsig, seccomp_deny
+pdeathsig.status()
+seccomp_deny.deny('prctl')
+try:
+    pdeathsig.arm()
+except OSError as error:
+    say('refused', error)
+""",
+        PDEATHSIG_BACKEND=backend,
+    )
+    assert tree.event("refused") == "[Errno 1] prctl: Operation not permitted"
+    tree.top.wait(10)
+
+
+def test_unknown_backend_is_named(start: Start) -> None:
+    tree = start(
+        """
+try:
+    import pdeathsig; pdeathsig.arm()
+except ImportError as error:
+    say(error)
+""",
+        PDEATHSIG_BACKEND="magic",
+    )
+    assert tree.line() == "PDEATHSIG_BACKEND='magic': not one of compiled, ctypes, syscall"
+    tree.top.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("machine", "bits", "number"),
+    [
+        ("x86_64", 64, 157),
+        ("x86_64", 32, 172),
+        ("i686", 32, 172),
+        ("aarch64", 64, 167),
+        ("aarch64", 32, 172),
+        ("armv7l", 32, 172),
+        ("riscv64", 64, 167),
+        ("ppc64le", 64, 171),
+        ("s390x", 64, 172),
+        ("mips64", 64, 5153),
+        ("loongarch64", 64, 167),
+    ],
+)
+def test_system_call_numbers(machine: str, bits: int, number: int) -> None:
+    """As libseccomp's scmp_sys_resolver and the kernel's unistd.h have them."""
+    assert _ctypes.prctl_number(machine, bits) == number
+
+
+def test_unknown_machine_is_named() -> None:
+    with pytest.raises(NotImplementedError, match="pdp11"):
+        _ctypes.prctl_number("pdp11", 16)
+
+
+def test_another_platform(start: Start) -> None:
+    """Importing works, arming says what is missing."""
+    tree = start("""
+sys.platform = 'darwin'
+import pdeathsig
+say(pdeathsig.supported(), pdeathsig.status().armed)
+for what in (pdeathsig.arm, lambda: pdeathsig.arm(parent='thread'), pdeathsig.disarm, pdeathsig.preexec, lambda: __import__('pdeathsig.auto')):
+    try:
+        what()
+    except NotImplementedError as error:
+        say(error)
+""")
+    assert tree.line() == "False False"
+    for name in ("arm()", "arm()", "disarm()", "preexec()", "arm()"):
+        assert tree.line() == f"pdeathsig.{name} needs Linux's prctl(2); this is darwin"
+    tree.top.wait(10)

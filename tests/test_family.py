@@ -1,0 +1,269 @@
+"""PDEATHSIG in the environment: every Python that starts with it arms itself, and so does all it starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+from conftest import Start
+from harness import environment, run
+
+STATUS = "import pdeathsig; say('status', pdeathsig.status().signal, pdeathsig.status().grace); "
+CHILD = "import pdeathsig; say('child', os.getpid(), bool(pdeathsig.status()), pdeathsig.status().parent, pdeathsig.status().watching); forever()"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("KILL", "9 None"),
+        ("SIGTERM", "15 None"),
+        ("term", "15 None"),
+        ("15", "15 None"),
+        ("TERM:5", "15 5.0"),
+        ("INT:0.25", "2 0.25"),
+        ("SIGRTMIN", f"{int(signal.SIGRTMIN)} None"),
+        ("0", "None None"),
+        ("", "None None"),
+    ],
+)
+def test_value_arms_with_no_code(start: Start, value: str, expected: str) -> None:
+    tree = start(STATUS, PDEATHSIG=value)
+    assert tree.event("status") == expected
+    tree.top.wait(10)
+    assert tree.stderr() == ""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "FOO",
+        "SIG",
+        "SIG_IGN",
+        "99",
+        "-1",
+        "TERM:",
+        "TERM:x",
+        "TERM:0",
+        "TERM:-1",
+        "TERM:nan",
+        "TERM:inf",
+        "KILL:5",
+        ":5",
+        " TERM",
+        "9.5",
+        "TÉRM",
+        "32",
+    ],
+)
+@pytest.mark.parametrize("way", ["pth", "auto"])
+def test_bad_value_stops_the_program_with_one_line(value: str, way: str) -> None:
+    options = ["-S"] if way == "auto" else []
+    site = f"import sys; sys.path += {sys.path!r}; import pdeathsig.auto; " if way == "auto" else ""
+    ended = run(f"{site}print('still running')", *options, PDEATHSIG=value)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("pdeathsig: PDEATHSIG=")
+    assert ended.stderr.count("\n") == 1
+    assert value.encode("ascii", "backslashreplace").decode() in ended.stderr or value in ended.stderr
+
+
+@pytest.mark.parametrize("token", ["nonsense", "1", "1:2:3:4", "0:1:2", "-1:2", "1:x", "1:2:3,", "99999999999:1"])
+def test_bad_token_stops_the_program_with_one_line(token: str) -> None:
+    ended = run("print('still running')", PDEATHSIG="TERM", PDEATHSIG_PARENT=token)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "PDEATHSIG_PARENT" in ended.stderr
+
+
+def test_children_of_children(start: Start) -> None:
+    tree = start(
+        f"python({f'python({CHILD!r}); here({chr(34)}middle{chr(34)}); forever()'!r}); forever()", PDEATHSIG="TERM"
+    )
+    seen = dict(tree.line().split(" ", 1) for _ in range(2))
+    middle = tree.adopt(seen["middle"])
+    pid, armed, parent, _ = seen["child"].split()
+    child = tree.adopt(pid)
+    assert (armed, parent) == ("True", str(middle.pid))
+    tree.kill()
+    assert middle.dies()
+    assert child.dies()
+    assert tree.all_gone()
+
+
+def test_a_child_whose_parent_died_before_it_could_arm_knows_it(start: Start) -> None:
+    """The grandchild's Python starts when its parent, a member, is gone: it must not even begin."""
+    tree = start(
+        """
+import pdeathsig
+if os.fork() == 0:
+    double_fork("say('began')", outlive_me=True)
+    os._exit(0)
+os.wait()
+say('waited')
+forever()
+""",
+        PDEATHSIG="TERM",
+        PDEATHSIG_QUIET="1",
+    )
+    tree.event("waited")
+    tree.kill()
+    assert tree.line() == ""
+
+
+def test_a_child_behind_a_shell_belongs(start: Start) -> None:
+    tree = start(
+        f"behind_a_shell({CHILD!r}); forever()",
+        PDEATHSIG="TERM",
+    )
+    pid, armed, shell, watching = tree.event("child").split()
+    child = tree.adopt(pid)
+    assert armed == "True"
+    assert watching == str(tree.top.pid)
+    assert shell not in (watching, "None")
+    tree.kill()
+    assert child.dies()
+    assert tree.all_gone()
+
+
+def test_a_child_behind_a_shell_dies_with_the_shell(start: Start) -> None:
+    tree = start(
+        f"behind_a_shell({CHILD!r}); forever()",
+        PDEATHSIG="TERM",
+    )
+    pid, _, shell, _ = tree.event("child").split()
+    child = tree.adopt(pid)
+    tree.adopt(shell).kill()
+    assert child.dies()
+
+
+def test_one_forked_away_twice_is_tied_to_the_head(start: Start) -> None:
+    tree = start(f"double_fork({CHILD!r}); forever()", PDEATHSIG="TERM")
+    pid, armed, parent, watching = tree.event("child").split()
+    child = tree.adopt(pid)
+    assert (armed, parent, watching) == ("True", "None", str(tree.top.pid))
+    tree.kill()
+    assert child.dies()
+    assert tree.all_gone()
+
+
+def test_a_member_that_execs_stays_bound(start: Start) -> None:
+    again = (
+        "import pdeathsig; say('child', os.getpid(), pdeathsig.status().parent, pdeathsig.status().watching); forever()"
+    )
+    code = f"os.execv(sys.executable, [sys.executable, '-c', 'from actors import *\\n' + {again!r}])"
+    tree = start(
+        f"behind_a_shell({code!r}); forever()",
+        PDEATHSIG="TERM",
+    )
+    pid, shell, watching = tree.event("child").split()
+    child = tree.adopt(pid)
+    assert watching == str(tree.top.pid)
+    assert shell != "None"
+    tree.kill()
+    assert child.dies()
+    assert tree.all_gone()
+
+
+def test_a_recycled_pid_is_not_the_parent() -> None:
+    """The token's PID is alive and is even our parent, but it started at another time."""
+    ended = run("print('still running')", PDEATHSIG="TERM", PDEATHSIG_PARENT=f"{os.getpid()}:1")
+    assert ended.returncode == -signal.SIGTERM
+    assert ended.stdout == ""
+    assert f"parent {os.getpid()} is gone" in ended.stderr
+
+
+def test_off_below(start: Start) -> None:
+    tree = start(
+        "python(\"import pdeathsig; say('armed', pdeathsig.status().armed)\", env={**os.environ, 'PDEATHSIG': '0'}).wait()",
+        PDEATHSIG="TERM",
+    )
+    assert tree.event("armed") == "False"
+    tree.top.wait(10)
+
+
+def test_program_may_arm_differently(start: Start) -> None:
+    tree = start(
+        "import pdeathsig; pdeathsig.arm(signal.SIGINT, grace=3); s = pdeathsig.status(); say('status', s.signal, s.grace, s.parent)",
+        PDEATHSIG="TERM",
+    )
+    assert tree.event("status") == f"2 3.0 {os.getpid()}"
+    tree.top.wait(10)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "multiprocessing.resource_tracker",
+        "loky.backend.resource_tracker",
+        "joblib.externals.loky.backend.resource_tracker",
+    ],
+)
+def test_resource_trackers_are_left_alone(module: str, tmp_path: object) -> None:
+    """They outlive their parent to clean up. A stand-in with the same command line says whether it was armed."""
+    package = tmp_path
+    for part in module.split(".")[:-1]:
+        package = f"{package}/{part}"
+        os.makedirs(package, exist_ok=True)
+        open(f"{package}/__init__.py", "w").close()
+    with open(f"{package}/resource_tracker.py", "w") as file:
+        file.write("import pdeathsig\ndef main(*args): print(pdeathsig.status().armed)\n")
+    seen = run(f"from {module} import main; main(3, False)", "-Walways", PDEATHSIG="TERM", PYTHONPATH=str(tmp_path))
+    assert seen.stdout == "False\n"
+
+
+def test_shared_memory_of_a_killed_parent_is_unlinked_by_the_real_tracker(start: Start) -> None:
+    tree = start(
+        """
+from multiprocessing import resource_tracker, shared_memory
+block = shared_memory.SharedMemory(create=True, size=1)
+say('block', block.name)
+say('tracker', resource_tracker._resource_tracker._pid)
+forever()
+""",
+        PDEATHSIG="TERM",
+    )
+    name = tree.event("block")
+    tracker = tree.adopt(tree.event("tracker"))
+    assert os.path.exists(f"/dev/shm/{name}")
+    tree.kill()
+    assert tracker.dies()
+    assert not os.path.exists(f"/dev/shm/{name}")
+
+
+def test_works_beside_a_sitecustomize(start: Start, tmp_path: object) -> None:
+    with open(f"{tmp_path}/sitecustomize.py", "w") as file:
+        file.write("import pdeathsig.auto\n")
+    path = f"{tmp_path}:{environment()['PYTHONPATH']}"
+    tree = start(STATUS, PDEATHSIG="TERM:5", PYTHONPATH=path)
+    assert tree.event("status") == "15 5.0"
+    tree.top.wait(10)
+    tree = start(STATUS, PYTHONPATH=path)
+    assert tree.event("status") == "9 None"
+    tree.top.wait(10)
+    assert tree.stderr() == ""
+
+
+def test_the_fork_server_and_its_children_belong(start: Start) -> None:
+    tree = start(
+        """
+import multiprocessing, actors
+context = multiprocessing.get_context('forkserver')
+context.Process(target=actors.child_of_a_pool).start()
+forever()
+""",
+        PDEATHSIG="TERM",
+    )
+    child = tree.process("child")
+    tree.kill()
+    assert child.dies()
+    assert tree.all_gone()
+
+
+def test_arming_refused_stops_the_program(start: Start) -> None:
+    tree = start(
+        "import seccomp_deny; seccomp_deny.deny('prctl'); os.environ['PDEATHSIG'] = 'TERM'; p = python('say(1)'); say('code', p.wait())"
+    )
+    assert tree.event("code") == "2"
+    tree.top.wait(10)
+    assert tree.stderr().endswith("pdeathsig: PDEATHSIG='TERM': [Errno 1] prctl: Operation not permitted\n")

@@ -1,0 +1,178 @@
+"""Who the parent should be, and that a parent lost before arming is noticed."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Start
+
+WAIT_FOR_ORPHANHOOD = """
+before = os.getppid()
+here('child')
+wait()
+while os.getppid() == before: os.sched_yield()
+"""
+
+
+def test_forked_child_knows_who_forked_it(start: Start) -> None:
+    """The parent is gone before the child looks: neither getppid() nor any name for init could tell."""
+    tree = start("""
+import pdeathsig
+if os.fork() == 0:
+    import signal as _
+    ppid = int(wait())
+    while os.getppid() == ppid: os.sched_yield()
+    here('child')
+    pdeathsig.arm()
+    say('still here')
+    forever()
+say('parent', os.getpid())
+forever()
+""")
+    parent = tree.event("parent")
+    # the child has no PID known yet: it is found by EOF alone
+    tree.send(parent)
+    tree.kill()
+    child = tree.line()
+    assert child.startswith("child ")
+    assert tree.line() == "", "armed on whoever adopted it, and lives on"
+
+
+@pytest.mark.parametrize("parent", ["process", "thread"])
+def test_import_fixes_the_parent(start: Start, parent: str) -> None:
+    code = f"import pdeathsig{WAIT_FOR_ORPHANHOOD}pdeathsig.arm(parent={parent!r}); say(1)"
+    tree = start(f"python({code!r}); forever()")
+    child = tree.process("child")
+    tree.send("go")
+    tree.kill()
+    assert child.dies()
+    assert tree.line() == ""
+    assert tree.stderr() == f"pdeathsig: parent {tree.top.pid} is gone; SIGKILL to {child.pid}\n"
+
+
+def test_without_knowledge_the_parent_is_who_it_is_at_arming(start: Start) -> None:
+    """Orphaned before anything of ours was loaded: bound to the reaper, here pytest."""
+    code = WAIT_FOR_ORPHANHOOD + "import pdeathsig; pdeathsig.arm(); say('armed', pdeathsig.status().parent); forever()"
+    tree = start(f"python({code!r}); forever()")
+    child = tree.process("child")
+    tree.send("go")
+    tree.kill()
+    import os
+
+    assert tree.event("armed") == str(os.getpid())
+    child.kill()
+    assert child.dies()
+
+
+@pytest.mark.parametrize("how", ["os.fork()", "os.forkpty()[0]"])
+def test_each_fork_child_is_bound_to_its_own_parent(start: Start, how: str) -> None:
+    tree = start(f"""
+import pdeathsig
+channel = os.dup(1)
+if {how} == 0:
+    import actors; actors.CHANNEL = channel
+    pdeathsig.arm()
+    if os.fork() == 0:
+        pdeathsig.arm()
+        say('grandchild', os.getpid(), pdeathsig.status().parent, pdeathsig.status().parent_known_by)
+        forever()
+    say('child', os.getpid(), pdeathsig.status().parent, pdeathsig.status().parent_known_by)
+    forever()
+forever()
+""")
+    seen = {line[0]: line[1:] for line in (tree.line().split() for _ in range(2))}
+    assert seen["child"][1:] == [str(tree.top.pid), "fork"]
+    assert seen["grandchild"][1:] == [seen["child"][0], "fork"]
+    processes = [tree.adopt(seen[name][0]) for name in ("child", "grandchild")]
+    tree.kill()
+    assert all(process.dies() for process in processes)
+
+
+def test_raw_clone_is_not_taken_for_an_orphan(start: Start) -> None:
+    """clone(2) without libc runs no at-fork handler: what is remembered is about another process."""
+    tree = start("""
+import platform, pdeathsig
+pdeathsig.arm()
+numbers = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
+if libc.syscall(numbers.get(platform.machine(), 120), signal.SIGCHLD, 0, 0, 0, 0) == 0:
+    pdeathsig.arm()
+    say('armed', os.getpid(), pdeathsig.status().parent)
+    forever()
+forever()
+""")
+    pid, parent = tree.event("armed").split()
+    child = tree.adopt(pid)
+    assert parent == str(tree.top.pid)
+    tree.kill()
+    assert child.dies()
+
+
+@pytest.mark.parametrize("how", ["os.fork", "multiprocessing"])
+def test_inherit_arms_forked_children(start: Start, how: str) -> None:
+    begin = {
+        "os.fork": "if os.fork() == 0: child()",
+        "multiprocessing": "import multiprocessing; multiprocessing.get_context('fork').Process(target=child).start()",
+    }
+    tree = start(f"""
+import pdeathsig
+def child():
+    say('child', os.getpid(), pdeathsig.status().parent, bool(pdeathsig.status()), pdeathsig.status().grace)
+    forever()
+pdeathsig.arm(signal.SIGTERM, grace=7, inherit=True)
+{begin[how]}
+forever()
+""")
+    pid, parent, *rest = tree.event("child").split()
+    child = tree.adopt(pid)
+    assert parent == str(tree.top.pid)
+    assert rest == ["True", "7.0"]
+    tree.kill()
+    assert child.dies()
+    assert tree.all_gone()
+
+
+def test_without_inherit_forked_children_are_not_armed(start: Start) -> None:
+    tree = start("""
+import pdeathsig
+pdeathsig.arm()
+if os.fork() == 0:
+    say('child', pdeathsig.status().armed, pdeathsig.status().kernel_signal)
+    os._exit(0)
+os.wait()
+""")
+    assert tree.event("child") == "False 0"
+    tree.top.wait(10)
+
+
+def test_inherit_leaves_subprocess_with_preexec_fn_alone(start: Start) -> None:
+    """Such a child execs: our handler would be gone, and the news of a thread's exit would kill it."""
+    tree = start("""
+import pdeathsig
+pdeathsig.arm(inherit=True)
+seen = subprocess.run([sys.executable, "-c", "import pdeathsig; print(pdeathsig.status().kernel_signal)"],
+                      preexec_fn=os.setpgrp, stdout=subprocess.PIPE).stdout
+say('kernel', seen.decode())
+""")
+    assert tree.event("kernel") == "0"
+    tree.top.wait(10)
+
+
+def test_fork_while_other_threads_arm(start: Start) -> None:
+    """No lock of ours is left taken in a fork child."""
+    tree = start("""
+import pdeathsig
+stop = False
+def arm():
+    while not stop: pdeathsig.arm(signal.SIGTERM, grace=9)
+threads = [threading.Thread(target=arm) for _ in range(3)]
+for thread in threads: thread.start()
+for _ in range(50):
+    pid = os.fork()
+    if pid == 0:
+        pdeathsig.arm(signal.SIGTERM, grace=3)
+        os._exit(0 if pdeathsig.status() else 1)
+    if os.waitpid(pid, 0)[1]: say('not armed')
+stop = True
+say('done')
+""")
+    assert tree.line() == "done"
+    tree.top.wait(10)

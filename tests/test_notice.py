@@ -1,0 +1,105 @@
+"""One line on stderr before a process dies by our doing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from conftest import Start
+from harness import Tree
+
+CHILD = "import pdeathsig; pdeathsig.arm({args}); {then}here('child'); forever()"
+
+
+def orphan(start: Start, args: str = "", then: str = "", **environment: str) -> tuple[Tree, int]:
+    tree = start(f"python({CHILD.format(args=args, then=then)!r}); forever()", **environment)
+    child = tree.process("child")
+    tree.kill()
+    assert child.dies()
+    return tree, child.pid
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ("", "SIGKILL to {child}"),
+        ("signal.SIGTERM", "SIGTERM to {child}"),
+        ("signal.SIGTERM, grace=5", "SIGTERM to {child}, SIGKILL in 5 s"),
+        ("signal.SIGRTMIN + 3", "SIGRTMIN+3 to {child}"),
+    ],
+)
+def test_says_who_died_and_what_was_sent(start: Start, args: str, words: str) -> None:
+    tree, child = orphan(start, args)
+    assert tree.stderr() == f"pdeathsig: parent {tree.top.pid} is gone; {words.format(child=child)}\n"
+
+
+def test_quiet(start: Start) -> None:
+    tree, _ = orphan(start, PDEATHSIG_QUIET="1")
+    assert tree.stderr() == ""
+
+
+def test_stderr_is_a_broken_pipe(start: Start) -> None:
+    """Neither SIGPIPE nor a hang: with SIGPIPE at its default, it must still be the handler of SIGTERM that runs."""
+    then = (
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL); "
+        "signal.signal(signal.SIGTERM, lambda *_: (say('handled'), os._exit(0))); "
+        "r, w = os.pipe(); os.dup2(w, 2); os.close(w); os.close(r); "
+    )
+    tree, _ = orphan(start, "signal.SIGTERM", then)
+    tree.event("handled")
+
+
+def test_stderr_is_a_full_pipe_that_nobody_reads(start: Start) -> None:
+    then = (
+        "r, w = os.pipe(); os.set_blocking(w, False); "
+        "exec('try:\\n while os.write(w, bytes(65536)): pass\\nexcept BlockingIOError: pass'); "
+        "os.set_blocking(w, True); os.dup2(w, 2); "
+    )
+    orphan(start, then=then)
+
+
+def test_stderr_is_closed(start: Start) -> None:
+    orphan(start, then="os.close(2); ")
+
+
+def test_a_file_opened_where_stderr_was_is_not_written_to(start: Start, tmp_path: object) -> None:
+    path = f"{tmp_path}/database"
+    orphan(start, then=f"os.close(2); assert os.open({path!r}, os.O_RDWR | os.O_CREAT) == 2; ")
+    assert os.stat(path).st_size == 0
+
+
+def test_stderr_is_a_file(start: Start, tmp_path: object) -> None:
+    with open(f"{tmp_path}/log", "w+") as log:
+        tree = start(
+            f"python({CHILD.format(args='', then='')!r}, stderr={log.fileno()}); forever()",
+            options={"pass_fds": [log.fileno()]},
+        )
+        child = tree.process("child")
+        tree.kill()
+        assert child.dies()
+        log.seek(0)
+        assert log.read() == f"pdeathsig: parent {tree.top.pid} is gone; SIGKILL to {child.pid}\n"
+
+
+def test_stderr_is_a_terminal(start: Start) -> None:
+    leader, follower = os.openpty()
+    try:
+        tree = start(
+            f"python({CHILD.format(args='', then='')!r}, stderr={follower}); forever()",
+            options={"pass_fds": [follower]},
+        )
+        child = tree.process("child")
+        tree.kill()
+        assert child.dies()
+        assert os.read(leader, 1000).decode().startswith(f"pdeathsig: parent {tree.top.pid} is gone")
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+
+def test_nothing_is_said_in_a_peaceful_life(start: Start) -> None:
+    tree = start("import pdeathsig; pdeathsig.arm(); say('done')")
+    tree.event("done")
+    assert tree.stderr() == ""
+    assert isinstance(tree.top, subprocess.Popen)
