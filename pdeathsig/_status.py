@@ -28,7 +28,7 @@ class Status:
     inherit: bool
     """Whether children made by fork arm themselves."""
     mechanism: str
-    """``"process"``: a real-time signal verified by getppid(); ``"thread"``: the kernel's own; ``"pidfd"``; ``"none"``."""
+    """``"process"``: a signal verified by getppid(); ``"thread"``: the kernel's own signal; ``"pidfd"``; ``"none"``."""
     backend: str
     """``"compiled"``, ``"ctypes"`` or ``"syscall"``; empty on a platform that is not Linux."""
     carrier: "int | None"

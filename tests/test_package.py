@@ -1,0 +1,64 @@
+"""What is installed: the compiled shim, the line that arms by the environment, types."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from harness import run
+
+import pdeathsig
+
+
+def files() -> set[str]:
+    return {str(file) for file in metadata.files("pdeathsig") or ()}
+
+
+def test_the_pth_line_is_installed_and_will_be_removed_with_the_package() -> None:
+    assert "pdeathsig.pth" in files()
+
+
+def test_version_is_the_packages() -> None:
+    assert metadata.version("pdeathsig") == pdeathsig.__version__
+
+
+def test_cffi_is_the_only_requirement() -> None:
+    required = [line for line in metadata.requires("pdeathsig") or () if "extra ==" not in line]
+    assert [line.partition(">")[0] for line in required] == ["cffi"]
+
+
+def test_wheel_tag_and_contents() -> None:
+    wheel = metadata.distribution("pdeathsig").read_text("WHEEL") or ""
+    if "editable" in " ".join(files()):
+        pytest.skip("an editable install has no wheel of its own")
+    assert "Tag: cp310-abi3-linux_" in wheel
+    assert {"pdeathsig/_ffi.abi3.so", "pdeathsig/py.typed", "pdeathsig/pdeathsig.start"} <= files()
+    assert not any(name.startswith(("tests", "c_src", "build_ffi", "setup")) for name in files())
+
+
+def test_the_shim_exports_its_entrances_only() -> None:
+    shim = Path(pdeathsig.__file__).parent / "_ffi.abi3.so"
+    symbols = run(
+        f"import subprocess; print(subprocess.run(['nm', '-D', '--defined-only', {str(shim)!r}], capture_output=True, text=True).stdout)"
+    )
+    names = {line.split()[-1] for line in symbols.stdout.splitlines() if line}
+    assert {name for name in names if not name.startswith(("__asan", "__odr"))} == {"PyInit__ffi", "PyInit__quick"}
+
+
+def test_public_names_exist_and_are_listed() -> None:
+    assert all(hasattr(pdeathsig, name) for name in pdeathsig.__all__)
+    assert set(pdeathsig.__all__) <= set(dir(pdeathsig))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        pdeathsig.nonsense  # noqa: B018
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="needs Python 3.15: PEP 829")
+def test_start_file_does_what_the_pth_line_does(tmp_path: Path) -> None:
+    """Shipped inside the package, not active: site imports pkgutil and re for it, 7 ms at every start."""
+    start = Path(pdeathsig.__file__).parent / "pdeathsig.start"
+    tmp_path.joinpath("pdeathsig.start").write_text(start.read_text())
+    code = f"import sys; sys.path += {sys.path!r}; import site; site.addsitedir({str(tmp_path)!r}); print('pdeathsig._arm' in sys.modules)"
+    assert run(code, "-S", PDEATHSIG="TERM").stdout == "True\n"
+    assert run(code, "-S").stdout == "False\n"
