@@ -1,9 +1,11 @@
 import os
+import re
 import runpy
 import tempfile
 
 from setuptools import Command, setup
 from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
 
 build_ffi = runpy.run_path("build_ffi.py")
 
@@ -45,6 +47,14 @@ class build_with_startup(build):
     sub_commands = [*build.sub_commands, ("build_startup", None)]
 
 
+class build_abi3(build_ext):
+    """Python 3.15 prefers `.abi3-x86_64-linux-gnu.so`, a name under which no older Python finds it."""
+
+    def get_ext_filename(self, fullname):
+        name = super().get_ext_filename(fullname)
+        return re.sub(r"\.abi3[^/]*\.so$", ".abi3.so", name)
+
+
 options = {}
 keywords = {}
 if build_ffi["EXTENSION"]:
@@ -60,7 +70,7 @@ with tempfile.TemporaryDirectory(prefix="pdeathsig-build-") as scratch:
     options["build"] = {"build_base": scratch}
     options["egg_info"] = {"egg_base": scratch}
     setup(
-        cmdclass={"build": build_with_startup, "build_startup": build_startup},
+        cmdclass={"build": build_with_startup, "build_ext": build_abi3, "build_startup": build_startup},
         options=options,
         **keywords,
     )

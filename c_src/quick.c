@@ -49,12 +49,23 @@ static int load(PyObject *module)
     return 0;
 }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, load}, {0, NULL}};
+/* Later than the stable ABI that this is built for, and refused by interpreters that do not know them. site runs in
+ * every subinterpreter, and must find there that this process is armed already. */
+enum { MULTIPLE_INTERPRETERS = 3, GIL = 4 };
+static void *const PER_INTERPRETER_GIL_SUPPORTED = (void *)2, *const GIL_NOT_USED = (void *)1;
+
+static PyModuleDef_Slot slots[4] = {{Py_mod_exec, load}};
 
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "pdeathsig._quick", .m_methods = methods,
                                  .m_slots = slots};
 
 PyMODINIT_FUNC PyInit__quick(void)
 {
+    PyObject *version = PySys_GetObject("hexversion");
+    long hex = version == NULL ? 0 : PyLong_AsLong(version);
+    if (hex >= 0x030c0000)
+        slots[1] = (PyModuleDef_Slot){MULTIPLE_INTERPRETERS, PER_INTERPRETER_GIL_SUPPORTED};
+    if (hex >= 0x030d0000)
+        slots[2] = (PyModuleDef_Slot){GIL, GIL_NOT_USED};
     return PyModuleDef_Init(&definition);
 }

@@ -65,7 +65,8 @@ def _before_fork() -> None:
 def _after_fork_in_child() -> None:
     global _forkers_creator
     process = sys.modules.get("multiprocessing.process")
-    _forkers_creator = process.parent_process() if process else None
+    parent_process = getattr(process, "parent_process", None)
+    _forkers_creator = parent_process() if parent_process else None
 
 
 def _load_quick() -> "Any":

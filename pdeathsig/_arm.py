@@ -186,7 +186,8 @@ def _multiprocessing_creator(parent: int) -> "tuple[int, int, Callable[[], bool]
     """Under a fork server the kernel's parent is the server, which lives as long as its children; the process that
     asked for us is multiprocessing.parent_process(), and holds the other end of its sentinel."""
     process = sys.modules.get("multiprocessing.process")
-    creator: Any = process.parent_process() if process else None
+    parent_process = getattr(process, "parent_process", None)
+    creator: Any = parent_process() if parent_process else None
     if creator is None or creator is _core.forkers_creator() or creator.pid == parent:
         return None
     import select

@@ -7,6 +7,8 @@
 import os
 import sys
 
+from pdeathsig import _quick
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -14,11 +16,11 @@ if TYPE_CHECKING:
 
 def start() -> None:
     """Arm this process and its family as ``PDEATHSIG`` says. A value that cannot be followed ends the program."""
-    from ._arm import is_armed
-
     value = os.environ.get("PDEATHSIG", "")
-    # In a venv, before 3.15, site runs every .pth twice.
-    if value in ("", "0") or is_armed() or _must_outlive_its_parent():
+    if value in ("", "0") or _must_outlive_its_parent():
+        return
+    # In a venv, before 3.15, site runs every .pth twice; and it runs in every subinterpreter.
+    if _quick is not None and _quick.armed():
         return
     try:
         sig, grace = parse(value)

@@ -57,7 +57,9 @@ def test_bad_argument_is_named(arguments: dict[str, Any], error: type[Exception]
     ("call", "arguments"),
     [
         ("prctl", ""),
+        ("prctl", "signal.SIGTERM"),
         ("prctl", "parent='thread'"),
+        ("prctl", "signal.SIGTERM, parent='thread'"),
         ("timer_create", "signal.SIGTERM, grace=5"),
         ("pidfd_open", "parent=os.getppid()"),
     ],

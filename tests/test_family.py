@@ -267,3 +267,26 @@ def test_arming_refused_stops_the_program(start: Start) -> None:
     assert tree.event("code") == "2"
     tree.top.wait(10)
     assert tree.stderr().endswith("pdeathsig: PDEATHSIG='TERM': [Errno 1] prctl: Operation not permitted\n")
+
+
+def test_subinterpreters_find_the_process_armed(start: Start) -> None:
+    """site runs in each of them: arming stays once per process, and nothing is printed."""
+    tree = start(
+        """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+import pdeathsig
+before = str(pdeathsig.status())
+inner = interpreters.create()
+result = interpreters.run_string(inner, "import sys; assert 'pdeathsig' in sys.modules")
+interpreters.destroy(inner)
+say(result, str(pdeathsig.status()) == before)
+""",
+        "-Wignore",
+        PDEATHSIG="TERM:5",
+    )
+    assert tree.line() == "None True"
+    tree.top.wait(10)
+    assert tree.stderr() == ""

@@ -59,6 +59,27 @@ def test_parent_outside_the_namespace(start: Start, new_pid_namespace: tuple[str
     assert tree.stderr() == "pdeathsig: the parent outside this PID namespace is gone; SIGKILL to 1\n"
 
 
+def test_news_forged_inside_the_namespace_is_ignored(start: Start, new_pid_namespace: tuple[str, ...]) -> None:
+    """getppid() cannot tell there; the sender can: the parent has no PID inside."""
+    tree = start(
+        """
+import pdeathsig
+pdeathsig.arm()
+carrier = pdeathsig.status().carrier
+for _ in range(100):
+    os.kill(os.getpid(), carrier)
+if os.fork() == 0:
+    os.kill(1, carrier)
+    os._exit(0)
+os.wait()
+say('alive', bool(pdeathsig.status()))
+""",
+        prefix=new_pid_namespace,
+    )
+    assert tree.event("alive") == "True"
+    tree.top.wait(10)
+
+
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1])
 def test_pid_1_dies_of_a_signal_that_the_kernel_spares_it(
     start: Start, new_pid_namespace: tuple[str, ...], sig: signal.Signals

@@ -1,0 +1,219 @@
+"""pdeathsig demo: it shows what it promises, leaves nothing behind, and fails when a promise is not kept."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import descendants, needs
+from harness import environment
+from seccomp_deny import possible
+
+from pdeathsig._demo_story import Story
+
+DEMO = [sys.executable, "-m", "pdeathsig", "demo"]
+CLAIMS, PROCESSES = 17, 15
+
+
+def demo(command: list[str] = DEMO, **changes: str | None) -> subprocess.CompletedProcess[str]:
+    changes.setdefault("PYTHONIOENCODING", "utf-8")
+    return subprocess.run(
+        command, env=environment(**changes), capture_output=True, encoding="utf-8", timeout=15, check=False
+    )
+
+
+def after(code: str) -> list[str]:
+    """The demo with a short patience, after that code."""
+    return [
+        sys.executable,
+        "-c",
+        f"""
+import sys, pdeathsig._demo as demo, pdeathsig._demo_stage as stage
+stage.PATIENCE = 0.3
+{code}
+sys.exit(demo.main())
+""",
+    ]
+
+
+def claims(text: str, sign: str) -> list[str]:
+    return [line.strip().removeprefix(sign).strip() for line in text.splitlines() if line.strip().startswith(sign)]
+
+
+def shown(text: str) -> set[int]:
+    """The PIDs of all processes in the trees, but for the demo's own."""
+    return {int(pid) for pid in re.findall(r"[├└]─ (\d+) ", text)}
+
+
+def test_every_claim_is_seen() -> None:
+    began = time.monotonic()
+    done = demo()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert time.monotonic() - began < 15
+    assert len(claims(done.stdout, "✓")) == CLAIMS
+    assert not claims(done.stdout, "✗")
+    assert not done.stderr
+
+
+def test_it_draws_who_is_orphaned_and_who_has_adopted_them() -> None:
+    text = demo().stdout
+    me = re.search(r"^ +(\d+) this demo$", text, re.M)
+    assert me is not None
+    act_1, act_2, act_3, act_4 = re.split(r"^\d\. ", text, flags=re.M)[1:]
+    orphan = rf"[├└]─ \d+ (\w+).* ORPHAN, adopted by {me[1]}$"
+    assert re.findall(orphan, act_1, re.M) == ["child", "shell"]
+    assert re.findall(orphan, act_2, re.M) == ["sleep"]
+    assert not re.findall(orphan, act_3 + act_4, re.M)
+    assert re.search(r"└─ its thread \d+\n +├─ \d+ our child.*\n +└─ \d+ the recipe's child", act_4)
+
+
+def test_those_that_pdeathsig_kills_say_why() -> None:
+    text = demo().stdout
+    assert len(re.findall(r"^ +pdeathsig: parent \d+ is gone; SIGKILL to \d+$", text, re.M)) == 4
+
+
+def test_it_leaves_no_process_behind() -> None:
+    before = descendants(os.getpid())
+    pids = shown(demo().stdout)
+    assert len(pids) == PROCESSES
+    assert descendants(os.getpid()) == before
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_its_story_holds_where_the_user_has_set_pdeathsig() -> None:
+    done = demo(PDEATHSIG="TERM:5", PDEATHSIG_QUIET="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pdeathsig: parent" in done.stdout
+
+
+def test_its_story_holds_where_sigchld_is_ignored() -> None:
+    done = demo(["sh", "-c", 'trap "" CHLD; exec "$@"', "sh", *DEMO])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_a_terminal_it_is_narrow_and_colourless() -> None:
+    text = demo().stdout
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\x1b" not in text
+
+
+def test_where_boxes_cannot_be_written_it_uses_ascii() -> None:
+    done = demo(PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert len(claims(done.stdout, "[ok]")) == CLAIMS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_interrupted_in_the_middle_it_still_leaves_no_process_behind(number: int) -> None:
+    """The pipe takes one page, and nobody reads on: so the demo is in the middle."""
+    before = descendants(os.getpid())
+    process = subprocess.Popen(
+        after("import signal\nfor number in stage.INTERRUPTS: signal.signal(number, signal.SIG_DFL)"),
+        stdout=subprocess.PIPE,
+        pipesize=4096,
+        env=environment(PYTHONIOENCODING="utf-8"),
+        encoding="utf-8",
+        bufsize=1,
+    )
+    with process:
+        assert process.stdout is not None
+        assert any("kill -KILL" in line for line in process.stdout)
+        assert set(descendants(os.getpid())) - {process.pid, *before}
+        process.send_signal(number)
+        assert "All of this" not in process.stdout.read()
+    assert process.returncode == 128 + number
+    assert descendants(os.getpid()) == before
+
+
+def test_broken_pipe_ends_it_quietly() -> None:
+    done = demo(["sh", "-c", '{ "$@"; echo $? >&2; } | head -1', "sh", *DEMO])
+    assert done.stderr == f"{128 + signal.SIGPIPE}\n"
+    assert done.stdout.startswith("pdeathsig demo: ")
+
+
+def test_it_fails_where_the_kernel_does_nothing() -> None:
+    needs(possible(), "the number of prctl(2) is not known here")
+    done = demo(
+        after("""
+from seccomp_deny import deny
+stage.adopt_orphans()
+demo.adopt_orphans = lambda: None
+deny("prctl", 0)
+""")
+    )
+    assert done.returncode == 1
+    assert "the child has died with its parent" in claims(done.stdout, "✗")
+    assert "the home-made recipe has killed its healthy child: a false kill" in claims(done.stdout, "✗")
+    assert "the child is orphaned, and still at work: it answers" in claims(done.stdout, "✓")
+
+
+def test_it_fails_where_the_kernel_refuses() -> None:
+    needs(possible(), "the number of prctl(2) is not known here")
+    done = demo(after("from seccomp_deny import deny\ndeny('prctl')"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "pdeathsig demo: [Errno 1] prctl: Operation not permitted\n"
+
+
+def test_it_fails_where_the_thread_kills_our_child_too() -> None:
+    """Without the compiled extension there is only the kernel's own meaning of "parent"."""
+    done = demo(after(""), PDEATHSIG_BACKEND="ctypes")
+    assert done.returncode == 1
+    assert "the child with pdeathsig lives: it answers" in claims(done.stdout, "✗")
+
+
+def test_it_fails_where_nobody_is_orphaned() -> None:
+    done = demo(
+        after("""
+start = stage.Stage.start
+stage.Stage.start = lambda self, act, *kind, **more: start(self, act, *("auto" for _ in kind), **more)
+""")
+    )
+    assert done.returncode == 1
+    assert "the child is orphaned, and still at work: it answers" in claims(done.stdout, "✗")
+    assert "the shell is orphaned" in claims(done.stdout, "✗")
+
+
+def test_it_fails_at_once_where_an_actor_does_not_come_up() -> None:
+    done = demo(after("import os; os.environ['PATH'] = '/nonexistent'"))
+    assert done.returncode == 1
+    assert "this can be shown: parent: FileNotFoundError: [Errno 2] No such file or directory: 'sh'" in claims(
+        done.stdout, "✗"
+    )
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def told(*seen: bool, out: type[io.TextIOWrapper] = io.TextIOWrapper) -> tuple[bool, str]:
+    """Whether the story of these claims is true, and how it is told."""
+    file = out(io.BytesIO(), encoding="utf-8")
+    story = Story(file)
+    for truth in seen:
+        story.claim(truth, "so it is", "it is not")
+    file.seek(0)
+    return story.true, file.read()
+
+
+def test_one_claim_in_vain_makes_the_story_untrue() -> None:
+    assert told(True, True) == (True, "   ✓ so it is\n" * 2)
+    assert told(False, True) == (False, "   ✗ so it is: it is not\n   ✓ so it is\n")
+    assert told() == (False, "")
+
+
+@pytest.mark.parametrize(("no_color", "colour"), [("", True), ("1", False)])
+def test_colour_is_for_terminals_and_not_with_no_color(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, colour: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", "xterm")
+    sign = "\x1b[32m✓\x1b[0m" if colour else "✓"
+    assert told(True, out=Terminal)[1] == f"   {sign} so it is\n"
