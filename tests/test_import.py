@@ -9,7 +9,7 @@ from harness import run
 PICTURE = """
 import re
 def picture():
-    status = [line for line in open('/proc/self/status') if not re.match('Vm|Rss|(non)?voluntary|Cpus', line)]
+    status = [line for line in open('/proc/self/status') if not re.match('Vm|Rss|(non)?voluntary|Cpus|SigQ|State', line)]
     stat = open('/proc/self/stat').read().rpartition(')')[2].split()
     kernel = ctypes.c_int(); libc.prctl(2, ctypes.byref(kernel))
     return dict(status=status, threads=os.listdir('/proc/self/task'), fds=os.listdir('/proc/self/fd'), environ=dict(os.environ),
