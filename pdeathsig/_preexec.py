@@ -1,6 +1,5 @@
 """For code that must use ``subprocess``: ``Popen(..., preexec_fn=pdeathsig.preexec())``."""
 
-import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -50,7 +49,6 @@ class preexec:  # noqa: N801 - used as a function
             self.then()
         if _core.check(self._arm(self.sig)):
             _core.lib.pds_die(self.sig, notice(_core.lib.pds_parent(), self.sig, None))
-            os._exit(128 + self.sig)
 
     def __repr__(self) -> str:
         then = f", then={self.then!r}" if self.then is not None else ""

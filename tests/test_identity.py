@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from conftest import Start
 
@@ -35,6 +37,30 @@ forever()
     child = tree.line()
     assert child.startswith("child ")
     assert tree.line() == "", "armed on whoever adopted it, and lives on"
+
+
+def test_forker_gone_before_the_child_has_run_a_single_instruction(start: Start) -> None:
+    """The child is held inside fork(), before any handler of ours, until its parent is gone."""
+    tree = start("""
+libc.__register_atfork(None, None, libc.pause, None)
+signal.signal(signal.SIGUSR1, lambda *_: None)
+import pdeathsig
+pid = os.fork()
+if pid == 0:
+    say('forked')
+    pdeathsig.arm()
+    say('alive')
+    forever()
+say('child', pid)
+forever()
+""")
+    child = tree.process("child")
+    child.wait_for_state("S")
+    tree.kill()
+    child.kill(signal.SIGUSR1)
+    tree.event("forked")
+    assert child.dies()
+    assert tree.line() == ""
 
 
 @pytest.mark.parametrize("parent", ["process", "thread"])
@@ -87,14 +113,15 @@ forever()
     assert all(process.dies() for process in processes)
 
 
-def test_raw_clone_is_not_taken_for_an_orphan(start: Start) -> None:
+@pytest.mark.parametrize("kind", ["process", "thread"])
+def test_raw_clone_is_not_taken_for_an_orphan(start: Start, kind: str) -> None:
     """clone(2) without libc runs no at-fork handler: what is remembered is about another process."""
-    tree = start("""
+    tree = start(f"""
 import platform, pdeathsig
 pdeathsig.arm()
-numbers = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
+numbers = {{"x86_64": 56, "aarch64": 220, "riscv64": 220}}
 if libc.syscall(numbers.get(platform.machine(), 120), signal.SIGCHLD, 0, 0, 0, 0) == 0:
-    pdeathsig.arm()
+    pdeathsig.arm(parent={kind!r})
     say('armed', os.getpid(), pdeathsig.status().parent)
     forever()
 forever()
@@ -175,4 +202,19 @@ stop = True
 say('done')
 """)
     assert tree.line() == "done"
+    tree.top.wait(10)
+
+
+def test_a_fork_child_needs_no_import_to_arm(start: Start) -> None:
+    """Another thread may be in the middle of it at the fork, and its lock would never be released in the child."""
+    tree = start("""
+import pdeathsig
+if os.fork() == 0:
+    before = set(sys.modules)
+    pdeathsig.arm(signal.SIGTERM, grace=5)
+    say('imported', sorted(set(sys.modules) - before))
+    os._exit(0)
+os.wait()
+""")
+    assert tree.event("imported") == "[]"
     tree.top.wait(10)
