@@ -62,12 +62,13 @@ static int setting(int option, int value)
     return got;
 }
 
-struct arming *pds_claim(void)
+bool pds_claim(struct arming *arming)
 {
-    struct arming *claimed = atomic_exchange(&armed, NULL);
-    if (claimed != NULL)
-        atomic_store(&fired, true);
-    return claimed;
+    struct arming *expected = arming;
+    if (arming == NULL || !atomic_compare_exchange_strong(&armed, &expected, NULL))
+        return false;
+    atomic_store(&fired, true);
+    return true;
 }
 
 /* With the parent outside our PID namespace getppid() is 0 before and after: the kernel's word is all there is. It
@@ -95,11 +96,8 @@ static void on_news(int signo, siginfo_t *info, void *context)
         sem_post(&question.done);
     }
     struct arming *now = atomic_load(&armed);
-    if (now != NULL && is_death(now->parent, info)) {
-        struct arming *claimed = pds_claim();
-        if (claimed != NULL)
-            pds_deliver(claimed->sig, claimed->grace_ns, &claimed->notice);
-    }
+    if (now != NULL && is_death(now->parent, info) && pds_claim(now))
+        pds_deliver(now->sig, now->grace_ns, &now->notice);
     errno = saved_errno;
 }
 
@@ -110,27 +108,26 @@ static bool handles_news(int sig)
            action.sa_sigaction == on_news;
 }
 
+static bool is_unused(int sig)
+{
+    struct sigaction action;
+    return sigaction(sig, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) &&
+           (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN);
+}
+
 /* Any real-time signal that nobody uses: valgrind has SIGRTMAX, the JVM SIGRTMAX-2, most programs count up from
  * SIGRTMIN. */
-static int choose_news(void)
+static int choose_news(int avoid)
 {
     for (int sig = SIGRTMAX - 4; sig > SIGRTMIN; sig--) {
-        struct sigaction action;
-        if (sigaction(sig, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) &&
-            (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN))
+        if (sig != avoid && is_unused(sig))
             return sig;
     }
     return 0;
 }
 
-static int handle_news(void)
+static int install(int sig)
 {
-    int sig = atomic_load(&news);
-    if (handles_news(sig))
-        return 0;
-    sig = choose_news();
-    if (sig == 0)
-        return pds_fail(EBUSY, "sigaction");
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_sigaction = on_news;
@@ -138,8 +135,37 @@ static int handle_news(void)
     sigfillset(&action.sa_mask);
     if (sigaction(sig, &action, NULL) < 0)
         return pds_fail(errno, "sigaction");
-    atomic_store(&news, sig);
     return 0;
+}
+
+int pds_handle_again(int sig)
+{
+    return is_unused(sig) ? install(sig) : 0;
+}
+
+/* Afterwards our handler is in place for a signal other than `avoid`. */
+static int handle_news(int avoid)
+{
+    int sig = atomic_load(&news);
+    if (sig != avoid && handles_news(sig))
+        return 0;
+    int next = choose_news(avoid);
+    if (next == 0)
+        return pds_fail(EBUSY, "sigaction");
+    int r = install(next);
+    if (r >= 0)
+        r = pds_keeper_listen(next);
+    if (r < 0)
+        return r;
+    atomic_store(&news, next);
+    return 0;
+}
+
+/* A signal that carried the news before, and now is to mean what it means. */
+static void give_back(int sig)
+{
+    if (sig != atomic_load(&news) && handles_news(sig))
+        signal(sig, SIG_DFL);
 }
 
 /* What would swallow a signal: an inherited SIG_IGN, a blocked mask. */
@@ -175,7 +201,7 @@ static void swallow_again(const struct swallowed *before)
 
 static int ask_main(int option, int value)
 {
-    int r = handle_news();
+    int r = handle_news(0);
     if (r < 0)
         return r;
     while (sem_trywait(&question.done) == 0) /* an answer that came too late for an earlier question */
@@ -204,7 +230,7 @@ static int setting_on(enum thread thread, int option, int value)
 {
     int r;
     if (thread == KEEPER) {
-        r = handle_news();
+        r = handle_news(0);
         if (r >= 0)
             r = pds_keeper_prctl(atomic_load(&news), option, value);
     } else {
@@ -241,13 +267,13 @@ static int hold(int value)
     return 0;
 }
 
-static int prepare(int64_t grace_ns, int watch, const char *watch_notice, int *watch_fd)
+static int prepare(struct arming *next, int watch, const char *watch_notice, int *watch_fd)
 {
-    int r = handle_news();
-    if (r >= 0 && grace_ns > 0)
+    int r = handle_news(next->sig);
+    if (r >= 0 && next->grace_ns > 0)
         r = pds_grace_prepare(atomic_load(&news));
     if (r >= 0 && watch > 0) {
-        r = pds_keeper_watch(atomic_load(&news), watch, watch_notice);
+        r = pds_keeper_watch(atomic_load(&news), watch, watch_notice, next);
         if (r == -ESRCH) /* gone: as if it had died just after */
             return 0;
         *watch_fd = r;
@@ -255,72 +281,76 @@ static int prepare(int64_t grace_ns, int watch, const char *watch_notice, int *w
     return r;
 }
 
+/* The kernel's setting first, then what it is to mean: until that is published, a death delivers what was armed before,
+ * and a failure has nothing to take back. The check comes last, and finds what was missed. */
 int pds_arm(int sig, int64_t grace_ns, int parent, const char *notice, int watch, const char *watch_notice)
 {
     struct swallowed before;
     struct notice gone;
     int watch_fd = -1;
-    struct arming *orphaned = NULL;
+    bool orphaned = false;
     pthread_mutex_lock(&lock);
-    struct arming *previous = atomic_load(&armed);
-    int r = prepare(grace_ns, watch, watch_notice, &watch_fd);
-    if (r < 0)
-        goto out;
-    pds_notice_remember_stderr();
     struct arming *next = &slots[!slot];
     *next = (struct arming){.sig = sig, .grace_ns = grace_ns, .parent = parent};
     pds_notice_set(&next->notice, notice);
-    gone = next->notice;
+    int r = prepare(next, watch, watch_notice, &watch_fd);
+    if (r < 0)
+        goto out;
     unswallow(sig, atomic_load(&news), &before);
-    atomic_store(&armed, next);
     r = hold(parent >= 0 ? atomic_load(&news) : 0);
     if (r < 0) {
         const char *call = pds_failed_call();
-        atomic_store(&armed, previous);
         swallow_again(&before);
         if (watch_fd >= 0)
             pds_keeper_drop(watch_fd);
         pds_fail(-r, call);
         goto out;
     }
+    give_back(sig);
+    pds_notice_remember_stderr();
     atomic_store(&fired, false);
+    atomic_store(&armed, next);
     mechanism = parent >= 0 ? PDS_PROCESS : PDS_WATCH;
     armed_sig = sig;
     slot = !slot;
     r = 0;
-    bool watched_is_gone = pds_keeper_keep_only(watch_fd) == 0 && watch > 0;
-    if (watched_is_gone)
-        pds_notice_set(&gone, watch_notice);
-    if (watched_is_gone || (parent > 0 && pds_orphaned(parent)))
-        orphaned = pds_claim();
+    pds_keeper_keep_only(watch_fd);
+    bool watched_is_gone = watch > 0 && !pds_keeper_watches(watch_fd);
+    orphaned = (watched_is_gone || (parent > 0 && pds_orphaned(parent))) && pds_claim(next);
+    pds_notice_set(&gone, watched_is_gone ? watch_notice : notice);
 out:
     pthread_mutex_unlock(&lock);
-    if (orphaned != NULL)
-        pds_deliver(orphaned->sig, orphaned->grace_ns, &gone);
+    if (orphaned)
+        pds_deliver(sig, grace_ns, &gone);
     return r;
 }
 
 int pds_arm_thread(int sig)
 {
-    struct swallowed before = {0};
+    struct swallowed before;
     pthread_mutex_lock(&lock);
-    struct arming *previous = atomic_exchange(&armed, NULL);
+    int r = sig == atomic_load(&news) ? handle_news(sig) : 0;
+    if (r < 0)
+        goto out;
     if (sig != SIGKILL)
         unswallow(sig, 0, &before);
-    int r = hold(sig);
+    r = hold(sig);
     if (r < 0) {
         const char *call = pds_failed_call();
-        atomic_store(&armed, previous);
         if (sig != SIGKILL)
             swallow_again(&before);
         pds_fail(-r, call);
-    } else {
-        if (mechanism != PDS_THREAD)
-            pds_keeper_keep_only(-1);
-        atomic_store(&fired, false);
-        mechanism = PDS_THREAD;
-        armed_sig = sig;
+        goto out;
     }
+    if (sig != SIGKILL)
+        give_back(sig);
+    atomic_store(&armed, NULL);
+    if (mechanism != PDS_THREAD)
+        pds_keeper_keep_only(-1);
+    atomic_store(&fired, false);
+    mechanism = PDS_THREAD;
+    armed_sig = sig;
+out:
     pthread_mutex_unlock(&lock);
     return r < 0 ? r : pds_parent_is_gone();
 }
@@ -346,25 +376,23 @@ int pds_armed(void)
 
 int pds_fire(const char *text)
 {
-    struct arming *claimed = pds_claim();
-    if (claimed == NULL)
+    struct arming *now = atomic_load(&armed);
+    if (!pds_claim(now))
         return 0;
     struct notice notice;
     pds_notice_set(&notice, text);
-    pds_deliver(claimed->sig, claimed->grace_ns, &notice);
+    pds_deliver(now->sig, now->grace_ns, &notice);
     return 1;
 }
 
 int pds_disarm(void)
 {
     pthread_mutex_lock(&lock);
-    struct arming *previous = atomic_exchange(&armed, NULL);
     int r = release(MAIN);
     if (r >= 0)
         r = release(KEEPER);
-    if (r < 0) {
-        atomic_store(&armed, previous);
-    } else {
+    if (r >= 0) {
+        atomic_store(&armed, NULL);
         pds_grace_cancel();
         pds_keeper_keep_only(-1);
         mechanism = PDS_NONE;

@@ -21,7 +21,9 @@ int pds_parent_may_signal(void)
     int parent = pds_parent();
     if (parent == 0)
         return 1; /* outside our PID namespace: nothing to look at */
-    char path[32];
+    char path[32], self[32] = "";
+    if (readlink("/proc/self", self, sizeof self - 1) < 0 || atoi(self) != getpid())
+        return 0; /* another PID namespace's /proc: its number `parent` is a stranger */
     snprintf(path, sizeof path, "/proc/%d/status", parent);
     FILE *file = fopen(path, "re");
     if (file == NULL)

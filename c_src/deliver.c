@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 static struct stat stderr_when_armed;
+static bool stderr_was_open;
 
 void pds_notice_set(struct notice *notice, const char *text)
 {
@@ -25,15 +27,16 @@ void pds_notice_set(struct notice *notice, const char *text)
 
 void pds_notice_remember_stderr(void)
 {
-    if (fstat(STDERR_FILENO, &stderr_when_armed) < 0)
-        memset(&stderr_when_armed, 0, sizeof stderr_when_armed);
+    stderr_was_open = fstat(STDERR_FILENO, &stderr_when_armed) == 0;
 }
 
 /* A program may have closed descriptor 2 and opened its database there: never write into a file that was not
- * stderr at arming. */
+ * stderr at arming, nor into anything if there was no stderr then. */
 static bool is_stderr(const struct stat *now)
 {
-    if (S_ISCHR(now->st_mode) || S_ISFIFO(now->st_mode) || S_ISSOCK(now->st_mode))
+    if (!stderr_was_open)
+        return false;
+    if (S_ISCHR(now->st_mode) || S_ISFIFO(now->st_mode))
         return true;
     return now->st_dev == stderr_when_armed.st_dev && now->st_ino == stderr_when_armed.st_ino;
 }
@@ -56,10 +59,12 @@ static void say_to(int fd, const struct notice *notice)
     struct stat st;
     if (fstat(fd, &st) < 0 || !is_stderr(&st))
         return;
-    sigset_t sigpipe, before;
+    sigset_t sigpipe, both, before;
     sigemptyset(&sigpipe);
     sigaddset(&sigpipe, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &sigpipe, &before);
+    both = sigpipe;
+    sigaddset(&both, SIGTTOU); /* a background job under `stty tostop` would be stopped */
+    pthread_sigmask(SIG_BLOCK, &both, &before);
     if (write_now(fd, notice, &st) < 0 && errno == EPIPE) {
         const struct timespec at_once = {0, 0};
         sigtimedwait(&sigpipe, NULL, &at_once);
@@ -85,6 +90,8 @@ static bool has_default_action(int sig)
 
 void pds_deliver(int sig, int64_t grace_ns, const struct notice *notice)
 {
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state); /* write(2) is where a cancelled thread would end */
     if (grace_ns > 0)
         pds_grace_start(grace_ns);
     prctl(PR_SET_PDEATHSIG, 0);
@@ -93,6 +100,7 @@ void pds_deliver(int sig, int64_t grace_ns, const struct notice *notice)
     bool spared = getpid() == 1 && has_default_action(sig);
     if (kill(getpid(), sig) < 0 || spared || sig == SIGKILL)
         _exit(128 + sig);
+    pthread_setcancelstate(cancel_state, NULL);
 }
 
 int pds_die(int sig, const char *text)

@@ -6,9 +6,11 @@
 #include "internal.h"
 #include "pdeathsig.h"
 
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static pid_t forker;
+static bool by_main;
 static struct {
     pid_t self; /* whom the two other fields are about */
     pid_t parent;
@@ -31,6 +33,7 @@ static bool remembered(void)
 void pds_identity_before_fork(void)
 {
     forker = getpid();
+    by_main = syscall(SYS_gettid) == forker;
 }
 
 void pds_identity_after_fork_in_child(void)
@@ -46,6 +49,11 @@ int pds_parent(void)
     if (!remembered())
         look();
     return us.parent;
+}
+
+int pds_forked_on_main(void)
+{
+    return by_main;
 }
 
 int pds_parent_source(void)

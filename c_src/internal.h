@@ -44,16 +44,19 @@ void pds_grace_cancel(void);
 bool pds_grace_expired(const siginfo_t *info); /* async-signal-safe */
 void pds_grace_after_fork_in_child(void);
 
-/* arm.c: the one who gets the arming delivers it; nobody gets it twice. */
-struct arming *pds_claim(void);
+/* arm.c: whoever gets true delivers this arming; nobody else does, and it was what is armed. Async-signal-safe. */
+bool pds_claim(struct arming *arming);
+int pds_handle_again(int sig); /* if somebody has taken our handler for it away, and put none in its place */
 
 /* keeper.c */
 int pds_keeper_prctl(int news, int option, int value);
 pid_t pds_keeper_tid(void);       /* once it runs */
 int pds_keeper_lend_stderr(void); /* a descriptor of stderr for the calling thread; async-signal-safe */
-int pds_keeper_watch(int news, pid_t pid, const char *notice); /* returns its descriptor */
-int pds_keeper_drop(int fd);
-int pds_keeper_keep_only(int fd); /* -1: none; returns how many are kept */
+int pds_keeper_watch(int news, pid_t pid, const char *notice, struct arming *arming); /* returns its descriptor */
+bool pds_keeper_watches(int fd); /* false: dropped, or that process has died */
+void pds_keeper_drop(int fd);
+void pds_keeper_keep_only(int fd); /* -1: none */
+int pds_keeper_listen(int news);
 void pds_keeper_counts(int *count, int *lost);
 void pds_keeper_after_fork_in_child(void);
 

@@ -36,7 +36,7 @@
 #endif
 
 enum { WATCHED_MAX = 32, STACK_SIZE = 256 * 1024 };
-enum { NOTHING, PRCTL, WATCH, DROP, KEEP_ONLY };
+enum { NOTHING, PRCTL, WATCH, DROP, KEEP_ONLY, LISTEN };
 
 static bool runs;
 static pthread_t keeper;
@@ -49,6 +49,7 @@ static struct {
     int what, option, value;
     pid_t pid;
     const char *notice;
+    struct arming *arming;
     int result;
     const char *failed_call;
 } request = {.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
@@ -57,6 +58,7 @@ static struct {
 static struct pollfd polled[WATCHED_MAX];
 static struct watched {
     struct stat file;
+    struct arming *arming; /* what its death delivers, if that is still what is armed */
     struct notice notice;
 } watched[WATCHED_MAX];
 static int watched_count, watched_lost;
@@ -70,7 +72,16 @@ static void forget(int i)
     watched[i] = watched[watched_count];
 }
 
-static int watch(pid_t pid, const char *text)
+/* Where close_range(2) is missing or denied the table is shared, and somebody may close our descriptor and open a
+ * file of their own in its place. */
+static bool still_ours(int i)
+{
+    struct stat now;
+    return !(polled[i].revents & POLLNVAL) && fstat(polled[i].fd, &now) == 0 && now.st_dev == watched[i].file.st_dev &&
+           now.st_ino == watched[i].file.st_ino;
+}
+
+static int watch(pid_t pid, const char *text, struct arming *arming)
 {
     if (watched_count == WATCHED_MAX)
         return pds_fail(E2BIG, "pdeathsig keeper");
@@ -86,6 +97,7 @@ static int watch(pid_t pid, const char *text)
     }
     struct watched *w = &watched[watched_count];
     fstat(fd, &w->file);
+    w->arming = arming;
     pds_notice_set(&w->notice, text);
     polled[watched_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
     return fd;
@@ -96,7 +108,8 @@ static int drop(int fd, bool all_but)
 {
     for (int i = watched_count - 1; i >= 0; i--) {
         if ((polled[i].fd == fd) != all_but) {
-            close(polled[i].fd);
+            if (still_ours(i))
+                close(polled[i].fd);
             forget(i);
         }
     }
@@ -115,7 +128,10 @@ static void serve(void)
                 r = pds_fail(errno, "prctl");
             request.result = r;
         } else if (request.what == WATCH) {
-            request.result = watch(request.pid, request.notice);
+            request.result = watch(request.pid, request.notice, request.arming);
+        } else if (request.what == LISTEN) {
+            keeper_news = request.value;
+            request.result = 0;
         } else {
             request.result = drop(request.value, request.what == KEEP_ONLY);
         }
@@ -126,21 +142,13 @@ static void serve(void)
     pthread_mutex_unlock(&request.lock);
 }
 
-/* Where close_range(2) is missing or denied the table is shared, and somebody may close our descriptor and open a
- * file of their own in its place. */
-static bool still_ours(int i)
-{
-    struct stat now;
-    return !(polled[i].revents & POLLNVAL) && fstat(polled[i].fd, &now) == 0 && now.st_dev == watched[i].file.st_dev &&
-           now.st_ino == watched[i].file.st_ino;
-}
-
 static void look_for_the_dead(void)
 {
     for (int i = watched_count - 1; i >= 0; i--) {
         if (polled[i].revents == 0)
             continue;
         struct notice notice = watched[i].notice;
+        struct arming *arming = watched[i].arming;
         bool ours = still_ours(i);
         pthread_mutex_lock(&request.lock);
         if (ours)
@@ -149,9 +157,8 @@ static void look_for_the_dead(void)
             watched_lost++;
         forget(i);
         pthread_mutex_unlock(&request.lock);
-        struct arming *claimed = ours ? pds_claim() : NULL;
-        if (claimed != NULL)
-            pds_deliver(claimed->sig, claimed->grace_ns, &notice);
+        if (ours && pds_claim(arming))
+            pds_deliver(arming->sig, arming->grace_ns, &notice);
     }
 }
 
@@ -173,15 +180,27 @@ static void *keep(void *unused)
     prctl(PR_SET_NAME, "pdeathsig");
     tid = (pid_t)syscall(SYS_gettid);
     own_table = syscall(SYS_close_range, 0U, ~0U, CLOSE_RANGE_UNSHARE) == 0;
-    sigset_t all_but_news;
-    sigfillset(&all_but_news);
-    sigdelset(&all_but_news, keeper_news);
     for (;;) {
         serve();
+        sigset_t all_but_news;
+        sigfillset(&all_but_news);
+        sigdelset(&all_but_news, keeper_news);
         if (ppoll(polled, (nfds_t)watched_count, NULL, &all_but_news) > 0)
             look_for_the_dead();
     }
     return NULL;
+}
+
+static int create(size_t stack_size)
+{
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    if (stack_size > 0)
+        pthread_attr_setstacksize(&attributes, stack_size);
+    int error = pthread_create(&keeper, &attributes, keep, NULL);
+    pthread_attr_destroy(&attributes);
+    return error;
 }
 
 static int start(int news)
@@ -189,44 +208,48 @@ static int start(int news)
     if (runs)
         return 0;
     keeper_news = news;
-    pthread_attr_t attributes;
     sigset_t all, before;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, STACK_SIZE);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&keeper, &attributes, keep, NULL);
+    int error = create(STACK_SIZE);
+    if (error == EINVAL) /* a library's thread-local storage does not fit */
+        error = create(0);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
     if (error != 0)
         return pds_fail(error, "pthread_create");
     runs = true;
     return 0;
 }
 
-static int ask(int what, int option, int value, pid_t pid, const char *notice)
+/* request.lock is held, and all but `what` filled in. */
+static int ask(int what)
 {
-    pthread_mutex_lock(&request.lock);
-    request.option = option;
-    request.value = value;
-    request.pid = pid;
-    request.notice = notice;
+    int r = pds_handle_again(keeper_news); /* else the signal would not wake but kill, or be ignored */
+    if (r < 0)
+        return r;
     request.what = what;
-    pthread_kill(keeper, keeper_news);
+    /* EAGAIN: too many signals are queued for this user (RLIMIT_SIGPENDING) */
+    int error = pthread_kill(keeper, keeper_news);
+    if (error != 0) {
+        request.what = NOTHING;
+        return pds_fail(error, "pthread_kill");
+    }
     while (request.what != NOTHING)
         pthread_cond_wait(&request.done, &request.lock);
-    int result = request.result;
-    if (result < 0)
-        pds_fail(-result, request.failed_call);
-    pthread_mutex_unlock(&request.lock);
-    return result;
+    return request.result < 0 ? pds_fail(-request.result, request.failed_call) : request.result;
 }
 
 int pds_keeper_prctl(int news, int option, int value)
 {
     int r = start(news);
-    return r < 0 ? r : ask(PRCTL, option, value, 0, NULL);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&request.lock);
+    request.option = option;
+    request.value = value;
+    r = ask(PRCTL);
+    pthread_mutex_unlock(&request.lock);
+    return r;
 }
 
 pid_t pds_keeper_tid(void)
@@ -234,22 +257,56 @@ pid_t pds_keeper_tid(void)
     return tid;
 }
 
-int pds_keeper_watch(int news, pid_t pid, const char *notice)
+int pds_keeper_watch(int news, pid_t pid, const char *notice, struct arming *arming)
 {
     int r = start(news);
-    return r < 0 ? r : ask(WATCH, 0, 0, pid, notice);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&request.lock);
+    request.pid = pid;
+    request.notice = notice;
+    request.arming = arming;
+    r = ask(WATCH);
+    pthread_mutex_unlock(&request.lock);
+    return r;
 }
 
-int pds_keeper_drop(int fd)
+bool pds_keeper_watches(int fd)
 {
-    return ask(DROP, 0, fd, 0, NULL);
+    bool found = false;
+    pthread_mutex_lock(&request.lock);
+    for (int i = 0; i < watched_count; i++)
+        found |= polled[i].fd == fd;
+    pthread_mutex_unlock(&request.lock);
+    return found;
 }
 
-int pds_keeper_keep_only(int fd)
+void pds_keeper_drop(int fd)
 {
-    int count, lost;
-    pds_keeper_counts(&count, &lost);
-    return count + lost > 0 ? ask(KEEP_ONLY, 0, fd, 0, NULL) : 0;
+    pthread_mutex_lock(&request.lock);
+    request.value = fd;
+    ask(DROP);
+    pthread_mutex_unlock(&request.lock);
+}
+
+void pds_keeper_keep_only(int fd)
+{
+    pthread_mutex_lock(&request.lock);
+    request.value = fd;
+    if (watched_count + watched_lost > 0)
+        ask(KEEP_ONLY);
+    pthread_mutex_unlock(&request.lock);
+}
+
+int pds_keeper_listen(int news)
+{
+    int r = 0;
+    pthread_mutex_lock(&request.lock);
+    request.value = news;
+    if (runs && keeper_news != news)
+        r = ask(LISTEN); /* woken by the old number, it then waits for the new one */
+    pthread_mutex_unlock(&request.lock);
+    return r;
 }
 
 void pds_keeper_counts(int *count, int *lost)

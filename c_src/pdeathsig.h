@@ -35,6 +35,9 @@ const char *pds_failed_call(void);
  * getppid() when this code was loaded. 0: a process outside our PID namespace. */
 int pds_parent(void);
 
+/* Whether the thread that forked us was its process's main thread, which lasts as long as that. */
+int pds_forked_on_main(void);
+
 /* How pds_parent() is known: PDS_SEEN_AT_LOAD or PDS_FORKED_BY. */
 int pds_parent_source(void);
 

@@ -172,7 +172,8 @@ def _bonds() -> "tuple[int, int, Callable[[], bool] | None]":
     creator = _multiprocessing_creator(parent)
     if creator is not None:
         return creator
-    if "PDEATHSIG_PARENT" in os.environ and not _core.lib.pds_parent_source():
+    in_family = os.environ.get("PDEATHSIG", "0") not in ("", "0") and "PDEATHSIG_PARENT" in os.environ
+    if in_family and not _core.lib.pds_parent_source():
         from . import _family
 
         place = _family.bonds(parent)
@@ -207,10 +208,37 @@ def _after_fork_in_child() -> None:
     if caller is not None and caller.f_globals.get("__name__") == "subprocess":
         return  # about to exec (preexec_fn): our handler would be gone, and the news then kill
     sig, grace, parent = _inherited
-    arm(sig, grace=grace, parent="thread" if parent == "thread" else "process", inherit=True)
     family = sys.modules.get("pdeathsig._family")
+    try:
+        arm(sig, grace=grace, parent="thread" if parent == "thread" else "process", inherit=True)
+    except OSError as error:
+        if family is None or not family.exports():
+            raise  # Python prints it, and the child goes on
+        from . import _environ
+
+        _environ.stop(os.environ.get("PDEATHSIG", ""), error)
     if family is not None:
         family.export_again()
+    if _core.backend == "compiled" and not _core.lib.pds_forked_on_main():
+        _leave_at_exec()
+
+
+def _leave_at_exec() -> None:
+    """The kernel's setting survives exec, and our handler does not: in the new program it would speak of the thread
+    that forked, and kill when that ends. The main thread lasts; for any other one the setting ends here."""
+    for name in ("execv", "execve"):
+        real = getattr(os, name)
+
+        def leaving(*arguments: "Any", real: "Any" = real) -> None:
+            again = _inherited
+            disarm()
+            try:
+                real(*arguments)
+            finally:  # not reached by an exec that succeeds
+                if again is not None:
+                    arm(again[0], grace=again[1], parent="thread" if again[2] == "thread" else "process", inherit=True)
+
+        setattr(os, name, leaving)
 
 
 _arm_thread: "Callable[[int], int]" = _core.lib.pds_arm_thread if _core.backend else lambda sig: -1

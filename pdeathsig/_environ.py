@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def start() -> None:
     """Arm this process and its family as ``PDEATHSIG`` says. A value that cannot be followed ends the program."""
     value = os.environ.get("PDEATHSIG", "")
-    if value in ("", "0") or _must_outlive_its_parent():
+    if value in ("", "0"):
+        os.environ.pop("PDEATHSIG_PARENT", None)  # who leaves the family, leaves with all below
+        return
+    if _must_outlive_its_parent():
         return
     # In a venv, before 3.15, site runs every .pth twice; and it runs in every subinterpreter.
     if _quick is not None and _quick.armed():
@@ -46,12 +49,12 @@ def parse(value: str) -> "tuple[int, float | None]":
     from ._arm import check_grace, check_signal
 
     name, colon, seconds = value.partition(":")
+    sig = check_signal(_number(name))
     try:
-        sig = check_signal(_number(name))
-        return sig, check_grace(float(seconds), sig) if colon else None
-    except ValueError as error:
-        reason = str(error).partition(": ")[2]
-        raise ValueError(reason if reason else str(error)) from None
+        grace = float(seconds) if colon else None
+    except ValueError:
+        raise ValueError(f"grace: {seconds!r} is not a number of seconds") from None
+    return sig, check_grace(grace, sig)
 
 
 def stop(value: str, reason: BaseException) -> "NoReturn":

@@ -4,13 +4,13 @@ Each armed member exports ``PDEATHSIG_PARENT``: its token, then that of the memb
 whose child it should be: also when that parent died before the child could look, when there is a shell in between, and
 when it was forked away twice. A member that execs finds its own token first, and its parent's behind it.
 
-A token is PID:START:NAMESPACE: START in clock ticks since boot as in /proc/PID/stat (proc_pid_stat(5), field 22),
-NAMESPACE the inode of the PID namespace in which the two mean something. 0: not known.
+A token is PID:START:PIDNS:TIMENS: START in clock ticks since boot as in /proc/PID/stat (proc_pid_stat(5), field 22),
+PIDNS and TIMENS the inodes of the namespaces in which PID and START mean something. 0 or left out: not known.
 """
 
 import os
 
-from . import _arm
+from . import _arm, _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,31 +25,35 @@ _exports = False
 class Token:
     """Who somebody is: PIDs are used again, a PID with its start time is not."""
 
-    __slots__ = ("namespace", "pid", "start")
+    __slots__ = ("pid", "pid_namespace", "start", "time_namespace")
 
-    def __init__(self, pid: int, start: int, namespace: int) -> None:
-        self.pid, self.start, self.namespace = pid, start, namespace
+    def __init__(self, pid: int, start: int = 0, pid_namespace: int = 0, time_namespace: int = 0) -> None:
+        self.pid, self.start = pid, start
+        self.pid_namespace, self.time_namespace = pid_namespace, time_namespace
 
     def __str__(self) -> str:
-        return f"{self.pid}:{self.start}:{self.namespace}"
+        return f"{self.pid}:{self.start}:{self.pid_namespace}:{self.time_namespace}"
 
     def alive(self) -> bool:
         """Whether that process is there and no zombie. One that /proc hides is believed to be."""
         try:
-            state, start, _ = _stat(self.pid)
+            stat = _stat(self.pid)
         except OSError:
             return _exists(self.pid)
-        return state not in "ZX" and (start == self.start or not self.start)
+        # A main thread that has ended is a zombie, while others go on.
+        dead = stat.state in "ZX" and stat.threads < 2
+        comparable = self.start and self.time_namespace in (0, _namespace("time"))
+        return not dead and (stat.start == self.start or not comparable)
 
 
 def bonds(parent: int) -> "tuple[int, int, Callable[[], bool] | None] | None":
     """Whom to die with by the token in the environment, as ``_arm._bonds`` says it; None: no token about somebody else
     in this PID namespace. ``parent`` is the PID of our parent."""
     head = next((token for token in tokens() if token.pid != os.getpid()), None)
-    if head is None or (head.namespace and head.namespace != _namespace()):
+    if head is None or (head.pid_namespace and head.pid_namespace != _namespace("pid")):
         return None
     if head.pid == parent and head.alive():
-        return parent, 0, None
+        return parent, 0 if _core.lib.pds_parent_may_signal() else parent, None
     if _descends(parent, head.pid):
         return parent, head.pid, head.alive
     return -1, head.pid, head.alive
@@ -61,6 +65,11 @@ def join(sig: int, grace: "float | None") -> None:
     _arm.arm(sig, grace=grace, inherit=True)
     _exports = True
     _export()
+
+
+def exports() -> bool:
+    """Whether this process is a member, and says so to its children."""
+    return _exports
 
 
 def export_again() -> None:
@@ -75,30 +84,37 @@ def tokens() -> "list[Token]":
     found = []
     for text in value.split(",") if value else ():
         fields = text.split(":")
-        if not 2 <= len(fields) <= 3 or not all(field.isascii() and field.isdigit() for field in fields):
-            raise ValueError(f"{VARIABLE}={value!r}: not PID:START:NAMESPACE")
-        numbers = [int(field) for field in fields]
-        if not 0 < numbers[0] < 2**31:
-            raise ValueError(f"{VARIABLE}={value!r}: {numbers[0]} is not a PID")
-        found.append(Token(numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else 0))
+        if not 2 <= len(fields) <= 4 or not all(field.isascii() and field.isdigit() for field in fields):
+            raise ValueError(f"{VARIABLE}={value!r}: not PID:START:PIDNS:TIMENS")
+        token = Token(*(int(field[:20]) for field in fields))
+        if not 0 < token.pid < 2**31:
+            raise ValueError(f"{VARIABLE}={value!r}: {token.pid} is not a PID")
+        found.append(token)
     return found
 
 
 def _export() -> None:
     pid = os.getpid()
     try:
-        start = _stat(pid)[1]
+        start = _stat(pid).start
     except OSError:
         start = 0
     bound = [token for token in tokens() if token.pid != pid][:1]
-    os.environ[VARIABLE] = ",".join(map(str, [Token(pid, start, _namespace()), *bound]))
+    os.environ[VARIABLE] = ",".join(map(str, [Token(pid, start, _namespace("pid"), _namespace("time")), *bound]))
 
 
-def _stat(pid: int) -> "tuple[str, int, int]":
-    """State, start time and parent of a process: proc_pid_stat(5). OSError: it is gone, or hidden."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    return fields[0].decode(), int(fields[19]), int(fields[1])
+class _stat:  # noqa: N801 - used as a function
+    """Some of proc_pid_stat(5). OSError: the process is gone, or hidden, or this is another PID namespace's /proc."""
+
+    __slots__ = ("parent", "start", "state", "threads")
+
+    def __init__(self, pid: int) -> None:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            raise OSError("another PID namespace's /proc")
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        self.state, self.parent = fields[0].decode(), int(fields[1])
+        self.threads, self.start = int(fields[17]), int(fields[19])
 
 
 def _exists(pid: int) -> bool:
@@ -111,9 +127,9 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _namespace() -> int:
+def _namespace(kind: str) -> int:
     try:
-        return os.stat("/proc/self/ns/pid").st_ino
+        return os.stat(f"/proc/self/ns/{kind}").st_ino
     except OSError:
         return 0
 
@@ -126,7 +142,7 @@ def _descends(pid: int, ancestor: int) -> bool:
         if pid <= 1:
             break
         try:
-            pid = _stat(pid)[2]
+            pid = _stat(pid).parent
         except OSError:
             break
     return False

@@ -73,7 +73,8 @@ class Status:
             return "the kernel's own parent-death signal: also when only the thread that started us exits"
         parts = []
         if self.mechanism == "process":
-            parts.append(f"parent-death signal {_name(self.carrier or 0)}, verified by getppid()")
+            how = "verified by getppid()" if self.parent else "not to be verified: also when only a thread there exits"
+            parts.append(f"parent-death signal {_name(self.carrier or 0)}, {how}")
         if self.watching:
             parts.append(f"pidfd of {self.watching}")
         return " and ".join(parts) + (", armed again in forked children" if self.inherit else "")
@@ -108,6 +109,8 @@ def _compiled() -> Status:
             problems.append(f"the handler of {_name(raw.news)} was replaced")
         elif _blocked_everywhere(raw.news) and not raw.watched:
             problems.append(f"{_name(raw.news)}, which carries the news, is blocked in every thread")
+    if armed and mechanism != "pidfd" and not raw.watched and not _core.lib.pds_parent_may_signal():
+        problems.append(f"parent {raw.parent} runs as another user, and may not signal this process; arm again")
     if armed:
         problems += _swallowed(raw.sig, raw.grace_ns > 0)
     if armed and (raw.watched_lost or (_arm.watched and not raw.watched)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 
 import pytest
 from conftest import Start
@@ -203,3 +204,80 @@ for _ in range(100):
 say("alive", bool(pdeathsig.status()))
 """)
     assert tree.event("alive") == "True"
+
+
+def test_any_signal_can_be_the_one_even_that_which_would_carry_the_news(start: Start) -> None:
+    tree = start("""
+import pdeathsig
+pdeathsig.arm()
+carrier = pdeathsig.status().carrier
+pdeathsig.disarm()
+for arming in (
+    f"pdeathsig.arm({carrier})",
+    f"pdeathsig.arm(); pdeathsig.arm({carrier})",
+    f"pdeathsig.arm({carrier}, parent='thread')",
+    f"pdeathsig.arm(); pdeathsig.arm({carrier}, parent='thread')",
+    f"pdeathsig.arm(parent=os.getppid()); pdeathsig.arm({carrier}, parent=os.getppid())",
+):
+    python(f"import pdeathsig; {arming}; here('child'); forever()")
+forever()
+""")
+    children = [tree.process("child") for _ in range(5)]
+    tree.kill()
+    assert all(child.dies() for child in children)
+
+
+def test_arming_on_a_dying_process_delivers_the_new_signal_only(start: Start) -> None:
+    """Not what was armed before: its parent lives."""
+    tree = start("""
+import pdeathsig
+got = []
+signal.signal(signal.SIGUSR1, lambda *_: got.append(1))
+for _ in range(60):
+    pdeathsig.arm()
+    dying = subprocess.Popen(['sleep', '1000'])
+    dying.kill()
+    pdeathsig.arm(signal.SIGUSR1, parent=dying.pid)
+    while not got: os.sched_yield()
+    got.clear()
+    dying.wait()
+say('alive')
+""")
+    tree.event("alive")
+    tree.top.wait(10)
+
+
+CANCELLED = """
+#include <pthread.h>
+#include <signal.h>
+static volatile int never;
+static void *compute(void *_)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_UNBLOCK, &all, 0);
+    while (!never);
+    return _;
+}
+void begin(void) { pthread_t thread; pthread_create(&thread, 0, compute, 0); pthread_cancel(thread); }
+"""
+
+
+def test_a_cancelled_thread_delivers_too(start: Start, tmp_path: object) -> None:
+    """write(2) is a cancellation point: there a thread with a pending pthread_cancel would end, inside the handler."""
+    library = f"{tmp_path}/cancelled.so"
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-xc", "-", "-o", library, "-lpthread"], input=CANCELLED, text=True, check=True
+    )
+    code = f"""
+import pdeathsig
+pdeathsig.arm()
+ctypes.CDLL("{library}").begin()
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+here("child")
+forever()
+"""
+    tree = start(f"python({code!r}); forever()")
+    child = tree.process("child")
+    tree.kill()
+    assert child.dies()

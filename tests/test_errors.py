@@ -171,3 +171,87 @@ forever()
     other.kill()
     assert child.dies()
     assert tree.stderr() == f"pdeathsig: parent {pid} is gone; SIGKILL to {child.pid}\n"
+
+
+def test_no_signal_to_be_queued(start: Start) -> None:
+    """RLIMIT_SIGPENDING counts all of a user's: the keeper cannot be woken. An error, and nothing hangs after it."""
+    tree = start("""
+import pdeathsig, resource
+pdeathsig.arm(parent=os.getppid())
+before = str(pdeathsig.status())
+resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))
+try:
+    pdeathsig.arm(parent=1)
+except OSError as error:
+    say('refused', error)
+say('unchanged', str(pdeathsig.status()) == before)
+pdeathsig.arm()
+pdeathsig.disarm()
+if os.fork() == 0: os._exit(0)
+os.wait()
+say('done')
+""")
+    assert tree.event("refused") == "[Errno 11] pthread_kill: Resource temporarily unavailable"
+    assert tree.event("unchanged") == "True"
+    tree.event("done")
+    tree.top.wait(10)
+
+
+@pytest.mark.parametrize("handler", ["signal.SIG_IGN", "signal.SIG_DFL", "lambda *_: None"])
+def test_a_handler_taken_away_hangs_and_kills_nobody(start: Start, handler: str) -> None:
+    other = start("here('other'); forever()")
+    pid = other.process("other").pid
+    tree = start(f"""
+import pdeathsig
+pdeathsig.arm()
+carrier = pdeathsig.status().carrier
+for _ in range(3):
+    pdeathsig.arm(parent={pid})
+    signal.signal(carrier, {handler})
+    pdeathsig.disarm()
+    signal.signal(carrier, {handler})
+pdeathsig.arm(parent={pid})
+pdeathsig.arm(signal.SIGTERM, grace=9, parent={pid})
+here('child')
+forever()
+""")
+    child = tree.process("child")
+    other.kill()
+    assert child.dies()
+
+
+def test_a_refused_arming_on_the_thread_loses_no_news(start: Start) -> None:
+    code = """
+import pdeathsig, seccomp_deny
+pdeathsig.arm()
+seccomp_deny.deny("prctl")
+here("child")
+while True:
+    try: pdeathsig.arm(parent="thread")
+    except PermissionError: pass
+"""
+    tree = start(f"for _ in range(4): python({code!r})\nforever()")
+    children = [tree.process("child") for _ in range(4)]
+    tree.kill()
+    assert all(child.dies() for child in children)
+
+
+def test_without_close_range_only_our_own_descriptor_is_closed(start: Start) -> None:
+    tree = start(f"""
+import pdeathsig, seccomp_deny, errno
+seccomp_deny.deny('close_range', errno.ENOSYS)
+unused = os.dup(0)
+os.close(unused)
+pdeathsig.arm(parent=os.getppid())
+os.dup2(os.open({__file__!r}, os.O_RDONLY), unused)
+if os.fork() == 0:
+    os.fstat(unused)
+    os._exit(0)
+say('child', os.wait()[1])
+pdeathsig.disarm()
+os.fstat(unused)
+say('done')
+""")
+    assert tree.event("child") == "0"
+    tree.event("done")
+    tree.top.wait(10)

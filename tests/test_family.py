@@ -69,7 +69,7 @@ def test_bad_value_stops_the_program_with_one_line(value: str, way: str) -> None
     assert value.encode("ascii", "backslashreplace").decode() in ended.stderr or value in ended.stderr
 
 
-@pytest.mark.parametrize("token", ["nonsense", "1", "1:2:3:4", "0:1:2", "-1:2", "1:x", "1:2:3,", "99999999999:1"])
+@pytest.mark.parametrize("token", ["nonsense", "1", "1:2:3:4:5", "0:1:2", "-1:2", "1:x", "1:2:3,", "99999999999:1"])
 def test_bad_token_stops_the_program_with_one_line(token: str) -> None:
     ended = run("print('still running')", PDEATHSIG="TERM", PDEATHSIG_PARENT=token)
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
@@ -290,3 +290,165 @@ say(result, str(pdeathsig.status()) == before)
     assert tree.line() == "None True"
     tree.top.wait(10)
     assert tree.stderr() == ""
+
+
+EXEC = {
+    "os.fork and os.execvp": "pid = os.fork()\n    if pid == 0: os.execvp('sleep', ['sleep', '1000'])",
+    "os.spawnvp": "pid = os.spawnvp(os.P_NOWAIT, 'sleep', ['sleep', '1000'])",
+    "pty.fork": "import pty\n    pid, fd = pty.fork()\n    if pid == 0: os.execlp('sleep', 'sleep', '1000')",
+}
+
+
+@pytest.mark.parametrize("how", EXEC)
+def test_a_program_that_a_thread_has_forked_and_execed_outlives_the_thread(start: Start, how: str) -> None:
+    """What is armed in the fork child survives the exec, our handler does not."""
+    tree = start(
+        f"""
+def begin():
+    {EXEC[how]}
+    python("raw_pdeathsig(); here('raw'); forever()", env={{**os.environ, "PDEATHSIG": "0"}})
+    say('child', pid)
+    wait()
+thread = threading.Thread(target=begin); thread.start(); thread.join(); forever()
+""",
+        PDEATHSIG="KILL",
+    )
+    seen = dict(tree.line().split() for _ in range(2))
+    child, raw = tree.adopt(seen["child"]), tree.adopt(seen["raw"])
+    child.wait_for_command("sleep")
+    tree.send("end the thread")
+    assert raw.dies()
+    assert child.alive()
+    child.kill()
+    assert child.dies()
+
+
+@pytest.mark.parametrize("how", EXEC)
+def test_a_program_that_the_main_thread_has_forked_and_execed_dies_with_the_process(start: Start, how: str) -> None:
+    tree = start(f"if True:\n    {EXEC[how]}\nsay('child', pid); forever()", PDEATHSIG="KILL")
+    child = tree.process("child")
+    child.wait_for_command("sleep")
+    tree.kill()
+    assert child.dies()
+
+
+def test_an_exec_that_fails_leaves_the_child_armed(start: Start) -> None:
+    tree = start(
+        """
+import pdeathsig
+def begin():
+    if os.fork() == 0:
+        try: os.execvp('no-such-program', ['x'])
+        except FileNotFoundError: pass
+        say('child', os.getpid(), bool(pdeathsig.status()), pdeathsig.status().inherit)
+        forever()
+thread = threading.Thread(target=begin); thread.start(); thread.join(); forever()
+""",
+        PDEATHSIG="KILL",
+    )
+    pid, *armed = tree.event("child").split()
+    child = tree.adopt(pid)
+    assert armed == ["True", "True"]
+    tree.kill()
+    assert child.dies()
+
+
+@pytest.mark.parametrize("child", ["import pdeathsig; pdeathsig.arm()", "import pdeathsig.auto"])
+@pytest.mark.parametrize("out", ["env.update(PDEATHSIG='0')", "env.pop('PDEATHSIG')"])
+def test_who_left_the_family_is_not_asked_for_its_head(start: Start, child: str, out: str) -> None:
+    """The head is gone; a daemon that left the family lives on, and so do the children it arms."""
+    armed_child = child + "; here('armed'); forever()"
+    daemon = f"""
+here('daemon')
+while os.getppid() == int(sys.argv[1]): os.sched_yield()
+python({armed_child!r})
+forever()
+"""
+    tree = start(
+        f"""
+env = dict(os.environ); {out}
+subprocess.Popen([sys.executable, '-c', 'from actors import *\\n' + {daemon!r}, str(os.getpid())], env=env)
+forever()
+""",
+        PDEATHSIG="TERM",
+    )
+    daemon_process = tree.process("daemon")
+    tree.kill()
+    child_process = tree.process("armed")
+    for process in (child_process, daemon_process):
+        assert process.alive()
+        process.kill()
+        assert process.dies()
+
+
+def test_a_head_whose_main_thread_has_ended_is_alive(start: Start) -> None:
+    """Its leader is a zombie, while other threads go on."""
+    tree = start(
+        """
+def others():
+    while open(f'/proc/{os.getpid()}/stat').read().rpartition(')')[2].split()[0] != 'Z': os.sched_yield()
+    say('child', python("say('lives')").wait())
+    os._exit(0)
+threading.Thread(target=others).start()
+ctypes.CDLL(None).syscall({'x86_64': 60}.get(os.uname().machine, 93), 0)
+""",
+        PDEATHSIG="KILL",
+    )
+    assert tree.line() == "lives"
+    assert tree.event("child") == "0"
+
+
+def test_a_time_namespace_is_no_other_start(start: Start, root: None) -> None:
+    command = (
+        "['unshare', '--time', '--boottime', '100000', '--fork', sys.executable, '-c', 'from actors import *; say(1)']"
+    )
+    tree = start(f"subprocess.run({command})", PDEATHSIG="KILL")
+    assert tree.line() == "1"
+    tree.top.wait(10)
+
+
+def test_parent_of_another_user(start: Start, root: None) -> None:
+    """The parent drops its privileges, and may no longer signal the child that then arms itself."""
+    tree = start(
+        """
+gate, holder = os.pipe()
+code = "from actors import *\\nimport pdeathsig; say('child', os.getpid(), pdeathsig.status().watching); forever()"
+subprocess.Popen(['sh', '-c', f'read _ <&{gate}; exec "$0" -c "$1"', sys.executable, code], pass_fds=[gate])
+os.setresuid(65534, 65534, 65534)
+os.write(holder, b"go\\n")
+forever()
+""",
+        PDEATHSIG="KILL",
+    )
+    pid, watching = tree.event("child").split()
+    child = tree.adopt(pid)
+    assert watching == str(tree.top.pid)
+    tree.kill()
+    assert child.dies()
+
+
+@pytest.mark.parametrize("broken", ["PDEATHSIG_BACKEND", "import"])
+def test_a_broken_installation_stops_the_program(broken: str, tmp_path: object) -> None:
+    if broken == "import":
+        os.mkdir(f"{tmp_path}/pdeathsig")
+        with open(f"{tmp_path}/pdeathsig/__init__.py", "w") as file:
+            file.write("raise ImportError('broken')")
+        ended = run("print('still running')", PDEATHSIG="TERM", PYTHONPATH=str(tmp_path))
+    else:
+        ended = run("print('still running')", PDEATHSIG="TERM", PDEATHSIG_BACKEND="magic")
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+
+
+def test_a_fork_child_that_cannot_arm_does_not_run(start: Start) -> None:
+    tree = start(
+        """
+import seccomp_deny
+seccomp_deny.deny('prctl')
+if os.fork() == 0: say('unprotected')
+else: say('status', os.WEXITSTATUS(os.wait()[1]))
+""",
+        PDEATHSIG="TERM",
+    )
+    assert tree.event("status") == "2"
+    tree.top.wait(10)
+    assert "prctl: Operation not permitted" in tree.stderr()

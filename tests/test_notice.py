@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import termios
 
 import pytest
 from conftest import Start
@@ -103,3 +104,69 @@ def test_nothing_is_said_in_a_peaceful_life(start: Start) -> None:
     tree.event("done")
     assert tree.stderr() == ""
     assert isinstance(tree.top, subprocess.Popen)
+
+
+def test_no_stderr_at_start(start: Start) -> None:
+    """What is opened there later is not ours to write to."""
+    code = """from actors import *
+import pdeathsig, socket
+pdeathsig.arm()
+ours, theirs = socket.socketpair()
+assert ours.fileno() == 2
+if os.fork() == 0:
+    ours.close()
+    say("child", os.getppid())
+    say("got", theirs.recv(100))
+    os._exit(0)
+theirs.close()
+forever()
+"""
+    tree = start(f"subprocess.Popen(['sh', '-c', 'exec \"$0\" -c \"$1\" 2>&-', sys.executable, {code!r}]); forever()")
+    child = tree.process("child")
+    tree.kill()
+    assert child.dies()
+    assert tree.event("got") == "b''"
+
+
+def test_a_background_job_is_not_stopped_by_its_own_notice(start: Start) -> None:
+    """stty tostop: SIGTTOU for who writes to a terminal from the background."""
+    leader, follower = os.openpty()
+    attributes = termios.tcgetattr(follower)
+    attributes[3] |= termios.TOSTOP
+    termios.tcsetattr(follower, termios.TCSANOW, attributes)
+    code = """
+import pdeathsig
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.setpgid(0, 0)
+before = os.getppid()
+import pdeathsig
+here("child")
+while os.getppid() == before: os.sched_yield()
+pdeathsig.arm()
+"""
+    try:
+        tree = start(
+            f"""
+import fcntl, termios
+if os.fork() == 0:
+    os.setsid()
+    fcntl.ioctl({follower}, termios.TIOCSCTTY, 0)
+    here('leader')
+    middle = os.fork()
+    if middle == 0:
+        python({code!r}, stderr={follower})
+        here('middle')
+        forever()
+    forever()
+forever()
+""",
+            options={"pass_fds": [follower]},
+        )
+        seen = dict(tree.line().split() for _ in range(3))
+        child = tree.adopt(seen["child"])
+        tree.adopt(seen["leader"])
+        tree.adopt(seen["middle"]).kill()
+        assert child.dies()
+    finally:
+        os.close(leader)
+        os.close(follower)

@@ -180,3 +180,26 @@ def test_a_watch_given_up_is_no_problem(start: Start) -> None:
     ):
         assert problem(start, f"pdeathsig.arm(parent=1); {after}; assert pdeathsig.status().watching is None") == "none"
     assert problem(start, "pdeathsig.arm(parent=1); pdeathsig.disarm(); pdeathsig.arm()") == "none"
+
+
+def test_a_parent_that_may_not_signal_us_any_more(start: Start, root: None) -> None:
+    code = """
+import pdeathsig
+pdeathsig.arm()
+say('armed')
+wait()
+say(*pdeathsig.status().problems)
+pdeathsig.arm()
+say(*pdeathsig.status().problems or ['none'])
+"""
+    tree = start(f"""
+child = python({code!r}, stdin=subprocess.PIPE)
+wait()
+os.setresuid(65534, 65534, 65534)
+child.communicate(b"go\\n")
+""")
+    tree.event("armed")
+    tree.send("go")
+    assert tree.line() == f"parent {tree.top.pid} runs as another user, and may not signal this process; arm again"
+    assert tree.line() == "none"
+    tree.top.wait(10)
