@@ -55,6 +55,8 @@ def _load() -> str:
         return "compiled"
     if wanted == "compiled":
         raise ImportError("PDEATHSIG_BACKEND=compiled: pdeathsig was installed without its extension")
+    if not wanted and os.path.exists(f"{pdeathsig.__path__[0]}/../build_ffi.py"):
+        raise ImportError("this is pdeathsig's source tree, not compiled: `pip install .`, and run from elsewhere")
     from . import _ctypes
 
     lib = _ctypes.Library(direct=wanted == "syscall")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import environment
+from harness import TESTS, environment
 
 import pdeathsig
 
@@ -21,7 +21,9 @@ def command(request: pytest.FixtureRequest) -> list[str]:
 
 
 def run(command: list[str], *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*command, *args], env=environment(), capture_output=True, text=True, timeout=15, check=False)
+    return subprocess.run(
+        [*command, *args], cwd=TESTS, env=environment(), capture_output=True, text=True, timeout=15, check=False
+    )
 
 
 def test_version(command: list[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import descendants, needs
-from harness import environment
+from harness import TESTS, environment
 from seccomp_deny import possible
 
 from pdeathsig._demo_story import Story
@@ -25,7 +25,7 @@ CLAIMS, PROCESSES = 17, 15
 def demo(command: list[str] = DEMO, **changes: str | None) -> subprocess.CompletedProcess[str]:
     changes.setdefault("PYTHONIOENCODING", "utf-8")
     return subprocess.run(
-        command, env=environment(**changes), capture_output=True, encoding="utf-8", timeout=15, check=False
+        command, cwd=TESTS, env=environment(**changes), capture_output=True, encoding="utf-8", timeout=15, check=False
     )
 
 
@@ -118,6 +118,7 @@ def test_interrupted_in_the_middle_it_still_leaves_no_process_behind(number: int
         after("import signal\nfor number in stage.INTERRUPTS: signal.signal(number, signal.SIG_DFL)"),
         stdout=subprocess.PIPE,
         pipesize=4096,
+        cwd=TESTS,
         env=environment(PYTHONIOENCODING="utf-8"),
         encoding="utf-8",
         bufsize=1,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 from conftest import Start
+from harness import environment
 
+import pdeathsig
 from pdeathsig import _ctypes
 
 BACKENDS = ["ctypes", "syscall"]
@@ -190,4 +195,27 @@ for what in (pdeathsig.arm, lambda: pdeathsig.arm(parent='thread'), pdeathsig.di
     assert tree.line() == "False False"
     for name in ("arm()", "arm()", "disarm()", "preexec()", "arm()"):
         assert tree.line() == f"pdeathsig.{name} needs Linux's prctl(2); this is darwin"
+    tree.top.wait(10)
+
+
+def test_an_uncompiled_source_tree_is_not_taken_for_an_installation_without_compiler(
+    start: Start, tmp_path: Path
+) -> None:
+    """Else, in its directory, everything would run with the kernel's thread semantics."""
+    shutil.copytree(Path(pdeathsig.__file__).parent, tmp_path / "pdeathsig", ignore=shutil.ignore_patterns("*.so"))
+    tmp_path.joinpath("build_ffi.py").touch()
+    code = """
+import pdeathsig
+try:
+    pdeathsig.arm()
+except ImportError as error:
+    say(error)
+"""
+    path = f"{tmp_path}:{environment()['PYTHONPATH']}"
+    tree = start(code, PYTHONPATH=path)
+    assert "not compiled" in tree.line()
+    tree.top.wait(10)
+    tmp_path.joinpath("build_ffi.py").unlink()
+    tree = start(code + "\nsay(pdeathsig.status().backend)", PYTHONPATH=path)
+    assert tree.line() == "ctypes"
     tree.top.wait(10)
