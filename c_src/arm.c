@@ -344,10 +344,10 @@ int pds_arm_thread(int sig)
     }
     if (sig != SIGKILL)
         give_back(sig);
-    atomic_store(&armed, NULL);
+    atomic_store_explicit(&armed, NULL, memory_order_release);
     if (mechanism != PDS_THREAD)
         pds_keeper_keep_only(-1);
-    atomic_store(&fired, false);
+    atomic_store_explicit(&fired, false, memory_order_release);
     mechanism = PDS_THREAD;
     armed_sig = sig;
 out:

@@ -2,7 +2,8 @@
  *
  * Importing cffi's backend costs half a millisecond, more than all else that arming at start-up takes. So what
  * `import pdeathsig` and `import pdeathsig.auto` need is reached without it, by a plain extension module (PEP 489,
- * "Multiple modules in one library"; pdeathsig/__init__.py loads it). Everything else goes through cffi. */
+ * "Multiple modules in one library"; pdeathsig/__init__.py loads it); and so is the one call that is to cost no more
+ * than its two system calls. Everything else goes through cffi. */
 #include <Python.h>
 
 #include "pdeathsig.h"
@@ -32,10 +33,18 @@ static PyObject *arm_kill(PyObject *module, PyObject *notice)
     return PyLong_FromLong(pds_arm(SIGKILL, 0, pds_parent(), text, 0, ""));
 }
 
+static PyObject *arm_thread_kill(PyObject *module, PyObject *none)
+{
+    (void)module;
+    (void)none;
+    return PyLong_FromLong(pds_arm_thread(SIGKILL));
+}
+
 static PyMethodDef methods[] = {
     {"armed", armed, METH_NOARGS, "pds_armed()"},
     {"parent", parent, METH_NOARGS, "pds_parent(), or -1 if its parent-death signal would not reach us"},
     {"arm_kill", arm_kill, METH_O, "pds_arm() on our parent with SIGKILL; takes the line for stderr"},
+    {"arm_thread_kill", arm_thread_kill, METH_NOARGS, "pds_arm_thread(SIGKILL)"},
     {NULL, NULL, 0, NULL},
 };
 

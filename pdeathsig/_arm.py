@@ -4,6 +4,8 @@ import _signal  # the builtin one: `import signal` costs 4 ms
 import os
 import sys
 
+import pdeathsig
+
 from . import _core
 
 TYPE_CHECKING = False
@@ -16,7 +18,7 @@ _GRACE_MAX = 10 * 365 * 86400.0
 
 # What children made by fork do: arguments for arm(), or None.
 _inherited: "tuple[int, float | None, str] | None" = None
-# PID watched by pidfd, or 0.
+# PID last watched by pidfd; whether it still is, the extension knows.
 watched = 0
 # Whether the family's token in the environment told who our parent is.
 by_environment = False
@@ -49,17 +51,10 @@ def arm(
 
     Rests on PR_SET_PDEATHSIG, prctl(2), and for the grace on timer_create(2).
     """
-    global _inherited, watched
-    if (  # the short way, measured in benchmarks/arm.py
-        parent == "thread"
-        and sig == SIGKILL
-        and grace is None
-        and inherit is False
-        and _inherited is None
-        and _arm_thread(sig) == 0
-    ):
-        watched = 0
-        return
+    global _inherited
+    if parent == "thread" and sig == 9 and grace is None and inherit is False and _inherited is None:
+        if not _arm_thread_kill():  # the short way, for benchmarks/arm.py
+            return
     _core.require_linux("arm()")
     if inherit is not True and inherit is not False:
         raise TypeError(f"inherit: True or False, not {type(inherit).__name__}")
@@ -68,7 +63,6 @@ def arm(
         if grace is not None:
             raise ValueError("grace: parent='thread' is the kernel's own signal, nothing can follow it")
         orphaned = _core.check(_core.lib.pds_arm_thread(sig))
-        watched = 0
         if orphaned:
             _core.lib.pds_die(sig, notice(_core.lib.pds_parent(), sig, None))
     elif parent == "process":
@@ -83,10 +77,10 @@ def disarm() -> None:
 
     Raises OSError with the name of the system call; then nothing has changed.
     """
-    global _inherited, watched
+    global _inherited
     _core.require_linux("disarm()")
     _core.check(_core.lib.pds_disarm())
-    _inherited, watched = None, 0
+    _inherited = None
 
 
 def is_armed() -> bool:
@@ -200,8 +194,6 @@ def _multiprocessing_creator(parent: int) -> "tuple[int, int, Callable[[], bool]
 
 def _after_fork_in_child() -> None:
     """inherit=True."""
-    global watched
-    watched = 0
     if _inherited is None:
         return
     caller = sys._getframe().f_back
@@ -241,5 +233,9 @@ def _leave_at_exec() -> None:
         setattr(os, name, leaving)
 
 
-_arm_thread: "Callable[[int], int]" = _core.lib.pds_arm_thread if _core.backend else lambda sig: -1
+def _long_way() -> int:
+    return -1
+
+
+_arm_thread_kill: "Callable[[], int]" = pdeathsig._quick.arm_thread_kill if _core.backend == "compiled" else _long_way
 os.register_at_fork(after_in_child=_after_fork_in_child)

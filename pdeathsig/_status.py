@@ -6,6 +6,7 @@ from signal import Signals
 
 from . import _arm, _core
 
+_WATCH = 4
 _MECHANISMS = {0: "none", 1: "process", 2: "thread", 4: "pidfd"}
 
 
@@ -96,6 +97,7 @@ def _compiled() -> Status:
     raw = _core.ffi.new("struct pds_status *")
     _core.check(_core.lib.pds_status(raw))
     armed = bool(raw.mechanism) and not raw.fired
+    watching = _arm.watched if armed and raw.mechanism & _WATCH else 0
     mechanism = _MECHANISMS[raw.mechanism & 3 or raw.mechanism]
     parent = raw.parent if armed and raw.parent >= 0 else None
     kernel = raw.kernel_sig if raw.kernel_sig >= 0 else None
@@ -113,15 +115,15 @@ def _compiled() -> Status:
         problems.append(f"parent {raw.parent} runs as another user, and may not signal this process; arm again")
     if armed:
         problems += _swallowed(raw.sig, raw.grace_ns > 0)
-    if armed and (raw.watched_lost or (_arm.watched and not raw.watched)):
-        problems.append(f"the pidfd of {_arm.watched} was closed")
+    if armed and (raw.watched_lost or (watching and not raw.watched)):
+        problems.append(f"the pidfd of {watching} was closed")
     return Status(
         armed=armed,
         signal=raw.sig if armed else None,
         grace=raw.grace_ns / 1e9 if armed and raw.grace_ns else None,
         parent=parent,
         parent_known_by=_parent_known_by() if parent is not None else None,
-        watching=(_arm.watched or None) if armed else None,
+        watching=watching or None,
         inherit=armed and _arm.inherits(),
         mechanism=mechanism if armed else "none",
         backend=_core.backend,
