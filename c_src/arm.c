@@ -226,16 +226,19 @@ static int ask_main(int option, int value)
     return option == PR_GET_PDEATHSIG ? question.value : 0;
 }
 
+static int ask_keeper(int option, int value)
+{
+    int r = handle_news(0);
+    return r < 0 ? r : pds_keeper_prctl(atomic_load(&news), option, value);
+}
+
 static int setting_on(enum thread thread, int option, int value)
 {
     int r;
-    if (thread == KEEPER) {
-        r = handle_news(0);
-        if (r >= 0)
-            r = pds_keeper_prctl(atomic_load(&news), option, value);
-    } else {
+    if (thread == KEEPER)
+        r = ask_keeper(option, value);
+    else
         r = is_main() ? setting(option, value) : ask_main(option, value);
-    }
     if (r >= 0 && option == PR_SET_PDEATHSIG)
         held[thread] = value;
     return r;
