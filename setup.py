@@ -17,7 +17,7 @@ class build_startup(Command):
     nothing reaches site-packages by way of build_lib; there, install_lib is the root of the wheel being made.
     """
 
-    files = ["startup/pdeathsig.pth"]
+    files = ["startup/pdeathsig.pth", "startup/_pdeathsig_start.py"]
     user_options = []
     editable_mode = False
 

@@ -17,7 +17,7 @@ def files() -> set[str]:
 
 
 def test_the_pth_line_is_installed_and_will_be_removed_with_the_package() -> None:
-    assert "pdeathsig.pth" in files()
+    assert {"pdeathsig.pth", "_pdeathsig_start.py"} <= files()
 
 
 def test_version_is_the_packages() -> None:
