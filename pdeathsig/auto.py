@@ -15,7 +15,7 @@ def _arm_at_once() -> bool:
     if (
         _quick is None
         or "multiprocessing.process" in sys.modules
-        or any(name.startswith("PDEATHSIG") for name in os.environ)
+        or any(name in os.environ for name in ("PDEATHSIG", "PDEATHSIG_QUIET", "PDEATHSIG_BACKEND"))
     ):
         return False
     parent = _quick.parent()
