@@ -257,6 +257,12 @@ static int release(enum thread thread)
 static int hold(int value)
 {
     enum thread here = is_main() ? MAIN : KEEPER;
+    if (here == MAIN && value != 0 && held[KEEPER] == 0) { /* nearly always */
+        int r = setting(PR_SET_PDEATHSIG, value);
+        if (r >= 0)
+            held[MAIN] = value;
+        return r;
+    }
     int before = held[here];
     int r = value == 0 ? release(here) : setting_on(here, PR_SET_PDEATHSIG, value);
     if (r < 0)

@@ -37,14 +37,15 @@ static PyObject *arm_thread_kill(PyObject *module, PyObject *none)
 {
     (void)module;
     (void)none;
-    return PyLong_FromLong(pds_arm_thread(SIGKILL));
+    return PyBool_FromLong(pds_arm_thread(SIGKILL) == 0);
 }
 
 static PyMethodDef methods[] = {
     {"armed", armed, METH_NOARGS, "pds_armed()"},
     {"parent", parent, METH_NOARGS, "pds_parent(), or -1 if its parent-death signal would not reach us"},
     {"arm_kill", arm_kill, METH_O, "pds_arm() on our parent with SIGKILL; takes the line for stderr"},
-    {"arm_thread_kill", arm_thread_kill, METH_NOARGS, "pds_arm_thread(SIGKILL)"},
+    {"arm_thread_kill", arm_thread_kill, METH_NOARGS,
+     "whether pds_arm_thread(SIGKILL) succeeded, with our parent alive"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -53,7 +53,7 @@ def arm(
     """
     global _inherited
     if parent == "thread" and sig == 9 and grace is None and inherit is False and _inherited is None:
-        if not _arm_thread_kill():  # the short way, for benchmarks/arm.py
+        if _arm_thread_kill():  # the short way, for benchmarks/arm.py
             return
     _core.require_linux("arm()")
     if inherit is not True and inherit is not False:
@@ -233,9 +233,9 @@ def _leave_at_exec() -> None:
         setattr(os, name, leaving)
 
 
-def _long_way() -> int:
-    return -1
+def _long_way() -> bool:
+    return False
 
 
-_arm_thread_kill: "Callable[[], int]" = pdeathsig._quick.arm_thread_kill if _core.backend == "compiled" else _long_way
+_arm_thread_kill: "Callable[[], bool]" = pdeathsig._quick.arm_thread_kill if _core.backend == "compiled" else _long_way
 os.register_at_fork(after_in_child=_after_fork_in_child)

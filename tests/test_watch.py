@@ -195,3 +195,16 @@ forever()
     assert raw.alive()
     raw.kill()
     assert raw.dies()
+
+
+def test_a_setting_that_is_not_ours_is_left_alone(start: Start) -> None:
+    """As preexec_fn in the parent made it."""
+    tree = start("""
+raw_pdeathsig(signal.SIGHUP)
+import pdeathsig
+pdeathsig.arm(parent=1)
+pdeathsig.disarm()
+say('kernel', pdeathsig.status().kernel_signal)
+""")
+    assert tree.event("kernel") == "1"
+    tree.top.wait(10)
