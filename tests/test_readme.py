@@ -11,25 +11,39 @@ from harness import TESTS, environment
 
 README = TESTS.parent / "README.md"
 
-
-def blocks() -> list[str]:
-    return re.findall(r"^```console\n(.*?)^```", README.read_text(), re.S | re.M)
+# In place of timeout(1), which kills after a second: this kills once the child is at work, on a slow machine too, and
+# where the child is to die with its parent waits for that.
+TIMEOUT = f"""#!{sys.executable}
+import subprocess, sys
+assert sys.argv[1:5] == ["--foreground", "-s", "KILL", "1"]
+parent = subprocess.Popen(sys.argv[5:], stdout=subprocess.PIPE)
+print(parent.stdout.readline().decode(), end="", flush=True)
+parent.kill()
+parent.wait()
+if "pdeathsig" in open("child.py").read():
+    parent.stdout.read()
+"""
 
 
 def test_the_session(tmp_path: Path) -> None:
-    (session,) = blocks()
+    (session,) = re.findall(r"^```console\n(.*?)^```", README.read_text(), re.S | re.M)
     for name, text in re.findall(r"^\$ cat (\S+)\n(.*?)(?=^\$ )", session, re.S | re.M):
         tmp_path.joinpath(name).write_text(text)
-    commands = re.findall(r"^\$ (.*)$", session, re.M)
-    script = "".join(f"echo {'$ ' + command!r}\n{command}\n" for command in commands)
-    ended = subprocess.run(
-        ["bash", "-s"],
-        input=script.replace("'1i import", "'1i import"),
-        cwd=tmp_path,
-        env=environment(PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert re.sub(r"\d{2,}", "N", ended.stdout) == re.sub(r"\d{2,}", "N", session)
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    commands.joinpath("timeout").write_text(TIMEOUT)
+    commands.joinpath("timeout").chmod(0o755)
+    script = "".join(f"echo {'$ ' + command!r}\n{command}\n" for command in re.findall(r"^\$ (.*)$", session, re.M))
+    with open(tmp_path / "seen", "w+") as seen:
+        subprocess.run(
+            ["bash", "-s"],
+            input=script,
+            cwd=tmp_path,
+            env=environment(PATH=f"{commands}:{Path(sys.executable).parent}:/usr/bin:/bin"),
+            stdout=seen,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        seen.seek(0)
+        assert re.sub(r"\d{2,}", "N", seen.read()) == re.sub(r"\d{2,}", "N", session)
