@@ -12,8 +12,9 @@ from harness import TESTS, environment
 README = TESTS.parent / "README.md"
 
 # In place of timeout(1), which kills after a second: this kills once the child is at work, on a slow machine too, and
-# where the child is to die with its parent waits for that.
-TIMEOUT = f"""#!{sys.executable}
+# where the child is to die with its parent waits for that. In place of pgrep(1) and pkill(1), which look at the whole
+# machine: these look at this folder.
+TIMEOUT = """
 import subprocess, sys
 assert sys.argv[1:5] == ["--foreground", "-s", "KILL", "1"]
 parent = subprocess.Popen(sys.argv[5:], stdout=subprocess.PIPE)
@@ -23,6 +24,21 @@ parent.wait()
 if "pdeathsig" in open("child.py").read():
     parent.stdout.read()
 """
+FIND = """
+import os, signal, sys
+assert sys.argv[1:] == ["-f", "child.py"]
+def here(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/cwd") == os.getcwd() and b"child.py\\0" in open(f"/proc/{pid}/cmdline", "rb").read()
+    except OSError:
+        return False
+found = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid() and here(pid)]
+"""
+COMMANDS = {
+    "timeout": TIMEOUT,
+    "pgrep": FIND + "print(*found, sep='\\n', end='\\n' if found else '')",
+    "pkill": FIND + "for pid in found: os.kill(pid, signal.SIGTERM)",
+}
 
 
 def test_the_session(tmp_path: Path) -> None:
@@ -31,8 +47,9 @@ def test_the_session(tmp_path: Path) -> None:
         tmp_path.joinpath(name).write_text(text)
     commands = tmp_path / "bin"
     commands.mkdir()
-    commands.joinpath("timeout").write_text(TIMEOUT)
-    commands.joinpath("timeout").chmod(0o755)
+    for name, code in COMMANDS.items():
+        commands.joinpath(name).write_text(f"#!{sys.executable}\n{code}\n")
+        commands.joinpath(name).chmod(0o755)
     script = "".join(f"echo {'$ ' + command!r}\n{command}\n" for command in re.findall(r"^\$ (.*)$", session, re.M))
     with open(tmp_path / "seen", "w+") as seen:
         subprocess.run(
