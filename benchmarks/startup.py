@@ -141,7 +141,7 @@ def main() -> None:
         os.chdir(empty)
         print(machine(python))
         first = imports(python, 50 if options.quick else 400)
-        second = pth(pythons, *((200, 200) if options.quick else (600, 3000)))
+        second = pth(pythons, *((200, 200) if options.quick else (400, 1200)))
         third = once(python, scratch, len(second[WITH]))
         os.chdir("/")
 
