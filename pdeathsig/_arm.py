@@ -221,11 +221,11 @@ def _leave_at_exec() -> None:
     for name in ("execv", "execve"):
         real = getattr(os, name)
 
-        def leaving(*arguments: "Any", real: "Any" = real) -> None:
+        def leaving(*arguments: "Any", _real: "Any" = real, **keywords: "Any") -> None:
             again = _inherited
             disarm()
             try:
-                real(*arguments)
+                _real(*arguments, **keywords)
             finally:  # not reached by an exec that succeeds
                 if again is not None:
                     arm(again[0], grace=again[1], parent="thread" if again[2] == "thread" else "process", inherit=True)
