@@ -162,7 +162,6 @@ def environment(**changes: str | None) -> dict[str, str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PDEATHSIG", "PYTHON"))}
     clean["PYTHONPATH"] = str(TESTS)
     clean["PYTHONDONTWRITEBYTECODE"] = "1"
-    clean["PYTHONFAULTHANDLER"] = "0"
     return {k: v for k, v in {**clean, **changes}.items() if v is not None}
 
 
