@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
 SIGKILL = 9
+_ALIASES = ("SIGCLD", "SIGIOT", "SIGPOLL")
 _GRACE_MAX = 10 * 365 * 86400.0
 
 # What children made by fork do: arguments for arm(), or None.
@@ -133,7 +134,7 @@ def signal_name(sig: int) -> str:
     if sig == SIGKILL:
         return "SIGKILL"
     for name, number in vars(_signal).items():
-        if number == sig and name.startswith("SIG") and not name.startswith("SIG_"):
+        if number == sig and name.startswith("SIG") and not name.startswith("SIG_") and name not in _ALIASES:
             return str(name)
     return f"SIGRTMIN+{sig - _signal.SIGRTMIN}"
 

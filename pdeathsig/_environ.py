@@ -9,6 +9,9 @@ import sys
 
 from pdeathsig import _quick
 
+# By default these are ignored, or stop a process: armed with one, it would live on.
+_HARMLESS = ("SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH")
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -46,10 +49,12 @@ def auto() -> None:
 
 def parse(value: str) -> "tuple[int, float | None]":
     """Signal number and grace in seconds. ValueError says what is wrong with ``value``."""
-    from ._arm import check_grace, check_signal
+    from ._arm import check_grace, check_signal, signal_name
 
     name, colon, seconds = value.partition(":")
     sig = check_signal(_number(name))
+    if signal_name(sig) in _HARMLESS:
+        raise ValueError(f"sig: {name!r} ends no process")
     try:
         grace = float(seconds) if colon else None
     except ValueError:

@@ -50,6 +50,8 @@ def test_value_arms_with_no_code(start: Start, value: str, expected: str) -> Non
         "TERM:nan",
         "TERM:inf",
         "KILL:5",
+        "CHLD",
+        "STOP:5",
         ":5",
         " TERM",
         "9.5",

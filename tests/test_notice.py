@@ -106,26 +106,23 @@ def test_nothing_is_said_in_a_peaceful_life(start: Start) -> None:
     assert isinstance(tree.top, subprocess.Popen)
 
 
-def test_no_stderr_at_start(start: Start) -> None:
+def test_no_stderr_at_start(start: Start, tmp_path: object) -> None:
     """What is opened there later is not ours to write to."""
-    code = """from actors import *
-import pdeathsig, socket
-pdeathsig.arm()
-ours, theirs = socket.socketpair()
-assert ours.fileno() == 2
-if os.fork() == 0:
-    ours.close()
-    say("child", os.getppid())
-    say("got", theirs.recv(100))
-    os._exit(0)
-theirs.close()
-forever()
-"""
-    tree = start(f"subprocess.Popen(['sh', '-c', 'exec \"$0\" -c \"$1\" 2>&-', sys.executable, {code!r}]); forever()")
-    child = tree.process("child")
-    tree.kill()
-    assert child.dies()
-    assert tree.event("got") == "b''"
+    fifo = f"{tmp_path}/fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        tree = start(
+            f"python('os.close(2); import pdeathsig; pdeathsig.arm(); assert os.open({fifo!r}, os.O_WRONLY) == 2; here(1); forever()'); forever()".replace(
+                repr(fifo), f'"{fifo}"'
+            )
+        )
+        child = tree.process("1")
+        tree.kill()
+        assert child.dies()
+        assert os.read(reader, 100) == b""
+    finally:
+        os.close(reader)
 
 
 def test_a_background_job_is_not_stopped_by_its_own_notice(start: Start) -> None:
