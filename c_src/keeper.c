@@ -103,8 +103,8 @@ static int watch(pid_t pid, const char *text, struct arming *arming)
     return fd;
 }
 
-/* Drops fd, or all but fd; returns how many are left. */
-static int drop(int fd, bool all_but)
+/* Drops fd, or all but fd. */
+static void drop(int fd, bool all_but)
 {
     for (int i = watched_count - 1; i >= 0; i--) {
         if ((polled[i].fd == fd) != all_but) {
@@ -115,7 +115,6 @@ static int drop(int fd, bool all_but)
     }
     if (all_but)
         watched_lost = 0;
-    return watched_count;
 }
 
 static void serve(void)
@@ -133,7 +132,8 @@ static void serve(void)
             keeper_news = request.value;
             request.result = 0;
         } else {
-            request.result = drop(request.value, request.what == KEEP_ONLY);
+            drop(request.value, request.what == KEEP_ONLY);
+            request.result = 0;
         }
         request.failed_call = pds_failed_call();
         request.what = NOTHING;
