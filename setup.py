@@ -1,11 +1,15 @@
 import os
 import re
 import runpy
+import shlex
+import sysconfig
 import tempfile
+from glob import glob
 
 from setuptools import Command, setup
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
+from setuptools.command.install import install
 
 build_ffi = runpy.run_path("build_ffi.py")
 
@@ -43,8 +47,80 @@ class build_startup(Command):
         return {}
 
 
-class build_with_startup(build):
-    sub_commands = [*build.sub_commands, ("build_startup", None)]
+class build_guard(Command):
+    """The executable behind `pdeathsig run` and scope="tree", beside the extension."""
+
+    sources = [*sorted(glob("c_src/guard/*.c")), "c_src/tree.c"]
+    common = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", *["-Werror"] * build_ffi["WERROR"]]
+    # With no libc and nothing of what a distribution adds to every program, it is a third as large as an empty one.
+    freestanding = shlex.split(
+        "-Os -DPDS_FREESTANDING -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
+        " -fcf-protection=none -fno-pic -no-pie -static -nostdlib -Wl,--build-id=none"
+        " -Wl,-z,noseparate-code -Wl,-z,norelro -s"
+    )
+    user_options = []
+    editable_mode = False
+
+    def initialize_options(self):
+        self.build_lib = None
+
+    def finalize_options(self):
+        self.set_undefined_options("build_py", ("build_lib", "build_lib"))
+        self.executable = os.path.join("" if self.editable_mode else self.build_lib, "pdeathsig", "pdeathsig-run")
+
+    def run(self):
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC"))
+        flags = shlex.split(os.environ.get("CFLAGS", ""))
+        version = f'-DPDS_VERSION="{self.distribution.get_version()}"'
+        self.mkpath(os.path.dirname(self.executable))
+        command = [*compiler, *self.common, version, *self.sources, "-o", self.executable]
+        if any(flag.startswith("-fsanitize") for flag in flags):
+            self.spawn([*command, *flags])
+            return
+        try:
+            self.spawn([*command, *self.freestanding])
+        except Exception:  # whatever this setuptools raises: an architecture for which sys.h has no system call
+            self.spawn([*command, "-Os"])
+
+    def get_source_files(self):
+        return [*self.sources, *glob("c_src/guard/*.h"), *glob("c_src/*.h")]
+
+    def get_outputs(self):
+        return [] if self.editable_mode else [self.executable]
+
+    def get_output_mapping(self):
+        return {}
+
+
+class install_guard(Command):
+    """... and among the scripts, where a shell finds it."""
+
+    user_options = []
+
+    def initialize_options(self):
+        self.install_dir = None
+
+    def finalize_options(self):
+        self.set_undefined_options("install", ("install_scripts", "install_dir"))
+
+    def run(self):
+        self.mkpath(self.install_dir)
+        self.copy_file(self.get_finalized_command("build_guard").executable, self.install_dir)
+
+    def get_outputs(self):
+        return [os.path.join(self.install_dir, "pdeathsig-run")]
+
+
+class build_all(build):
+    sub_commands = [
+        *build.sub_commands,
+        ("build_startup", None),
+        ("build_guard", lambda _: build_ffi["EXTENSION"]),
+    ]
+
+
+class install_all(install):
+    sub_commands = [*install.sub_commands, ("install_guard", lambda _: build_ffi["EXTENSION"])]
 
 
 class build_abi3(build_ext):
@@ -70,7 +146,14 @@ with tempfile.TemporaryDirectory(prefix="pdeathsig-build-") as scratch:
     options["build"] = {"build_base": scratch}
     options["egg_info"] = {"egg_base": scratch}
     setup(
-        cmdclass={"build": build_with_startup, "build_ext": build_abi3, "build_startup": build_startup},
+        cmdclass={
+            "build": build_all,
+            "build_ext": build_abi3,
+            "build_guard": build_guard,
+            "build_startup": build_startup,
+            "install": install_all,
+            "install_guard": install_guard,
+        },
         options=options,
         **keywords,
     )

@@ -10,20 +10,23 @@ import platform
 import random
 import statistics
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+Name = TypeVar("Name", bound=Hashable)
 Sample = TypeVar("Sample")
 
 _Z = 1.96  # 95 %
 
 
-def arguments(about: str | None) -> argparse.Namespace:
-    """``--quick`` and ``--wheel``, which every benchmark has."""
+def arguments(about: str | None, **paths: str) -> argparse.Namespace:
+    """``--quick`` and ``--wheel``, which every benchmark has, and options that take a path: their names and help."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a light share of the runs")
     parser.add_argument("--wheel", type=_existing, help="measure this wheel, not one built from this checkout")
+    for name, help_text in paths.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=help_text)
     return parser.parse_args()
 
 
@@ -31,11 +34,11 @@ def _existing(path: str) -> Path:
     return Path(path).resolve(strict=True)
 
 
-def alternate(variants: Mapping[str, Callable[[], Sample]], rounds: int, seed: int = 1) -> dict[str, list[Sample]]:
+def alternate(variants: Mapping[Name, Callable[[], Sample]], rounds: int, seed: int = 1) -> dict[Name, list[Sample]]:
     """Every variant once a round. The i-th samples of all variants are from one round, and so are pairs."""
     order = random.Random(seed)
     names = list(variants)
-    samples: dict[str, list[Sample]] = {name: [] for name in names}
+    samples: dict[Name, list[Sample]] = {name: [] for name in names}
     for _ in range(rounds):
         order.shuffle(names)
         for name in names:

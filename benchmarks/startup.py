@@ -159,6 +159,8 @@ def main() -> None:
         heading(f"PDEATHSIG unset, {where}; medians of {len(samples[WITH])} rounds")
         report(samples, WITHOUT)
         print()
+        line, floor = (statistics.median(added(samples, name, WITHOUT)) for name in (WITH, FLOOR))
+        print(f"what the .pth adds, to what one adds that does nothing: {line / floor:.2f}x ({line:.2f} ms)")
         for base, what in ((WITHOUT, "what the .pth adds"), (FLOOR, "what it adds to a .pth that does nothing")):
             differs = added(samples, WITH, base)
             low, high = interval(differs)

@@ -12,6 +12,7 @@
 #include "pdeathsig.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -276,33 +277,63 @@ static int hold(int value)
     return 0;
 }
 
-static int prepare(struct arming *next, int watch, const char *watch_notice, int *watch_fd)
+/* Whom to watch, and the line of each: strings that follow each other. */
+struct watches {
+    const int *pids;
+    int count;
+    const char *notices;
+};
+
+/* One that is gone is found so later, as if it had died just after. */
+static int watch_all(const struct watches *watches, struct arming *next)
+{
+    const char *notice = watches->notices;
+    for (int i = 0; i < watches->count; i++) {
+        int r = pds_keeper_watch(atomic_load(&news), watches->pids[i], notice, next);
+        if (r < 0 && r != -ESRCH) {
+            const char *call = pds_failed_call();
+            pds_keeper_drop(next);
+            return pds_fail(-r, call);
+        }
+        notice += strlen(notice) + 1;
+    }
+    return 0;
+}
+
+/* The line of one that has died; NULL: all live. */
+static const char *gone_already(const struct watches *watches, const struct arming *now)
+{
+    const char *notice = watches->notices;
+    for (int i = 0; i < watches->count; i++) {
+        if (!pds_keeper_watches(watches->pids[i], now))
+            return notice;
+        notice += strlen(notice) + 1;
+    }
+    return NULL;
+}
+
+static int prepare(struct arming *next, const struct watches *watches)
 {
     int r = handle_news(next->sig);
     if (r >= 0 && next->grace_ns > 0)
         r = pds_grace_prepare(atomic_load(&news));
-    if (r >= 0 && watch > 0) {
-        r = pds_keeper_watch(atomic_load(&news), watch, watch_notice, next);
-        if (r == -ESRCH) /* gone: as if it had died just after */
-            return 0;
-        *watch_fd = r;
-    }
-    return r;
+    return r < 0 ? r : watch_all(watches, next);
 }
 
 /* The kernel's setting first, then what it is to mean: until that is published, a death delivers what was armed before,
  * and a failure has nothing to take back. The check comes last, and finds what was missed. */
-int pds_arm(int sig, int64_t grace_ns, int parent, const char *notice, int watch, const char *watch_notice)
+int pds_arm(int sig, int64_t grace_ns, int parent, const char *notice, const int *pids, int count,
+            const char *watch_notices)
 {
+    const struct watches watches = {pids, count, watch_notices};
     struct swallowed before;
     struct notice gone;
-    int watch_fd = -1;
     bool orphaned = false;
     pthread_mutex_lock(&lock);
     struct arming *next = &slots[!slot];
     *next = (struct arming){.sig = sig, .grace_ns = grace_ns, .parent = parent};
     pds_notice_set(&next->notice, notice);
-    int r = prepare(next, watch, watch_notice, &watch_fd);
+    int r = prepare(next, &watches);
     if (r < 0)
         goto out;
     unswallow(sig, atomic_load(&news), &before);
@@ -310,8 +341,7 @@ int pds_arm(int sig, int64_t grace_ns, int parent, const char *notice, int watch
     if (r < 0) {
         const char *call = pds_failed_call();
         swallow_again(&before);
-        if (watch_fd >= 0)
-            pds_keeper_drop(watch_fd);
+        pds_keeper_drop(next);
         pds_fail(-r, call);
         goto out;
     }
@@ -323,10 +353,10 @@ int pds_arm(int sig, int64_t grace_ns, int parent, const char *notice, int watch
     armed_sig = sig;
     slot = !slot;
     r = 0;
-    pds_keeper_keep_only(watch_fd);
-    bool watched_is_gone = watch > 0 && !pds_keeper_watches(watch_fd);
-    orphaned = (watched_is_gone || (parent > 0 && pds_orphaned(parent))) && pds_claim(next);
-    pds_notice_set(&gone, watched_is_gone ? watch_notice : notice);
+    pds_keeper_keep_only(next);
+    const char *line = gone_already(&watches, next);
+    orphaned = (line != NULL || (parent > 0 && pds_orphaned(parent))) && pds_claim(next);
+    pds_notice_set(&gone, line != NULL ? line : notice);
 out:
     pthread_mutex_unlock(&lock);
     if (orphaned)
@@ -355,7 +385,7 @@ int pds_arm_thread(int sig)
         give_back(sig);
     atomic_store_explicit(&armed, NULL, memory_order_release);
     if (mechanism != PDS_THREAD)
-        pds_keeper_keep_only(-1);
+        pds_keeper_keep_only(NULL);
     atomic_store_explicit(&fired, false, memory_order_release);
     mechanism = PDS_THREAD;
     armed_sig = sig;
@@ -369,13 +399,70 @@ int pds_preexec(int sig)
     sigset_t just_sig;
     atomic_store(&armed, NULL);
     /* A handler of the parent's is still in place until exec, and would swallow it just as SIG_IGN does. */
+    sigemptyset(&just_sig);
+    if (sig != 0 && sig != SIGKILL && sig != SIGSTOP) {
+        signal(sig, SIG_DFL);
+        sigaddset(&just_sig, sig);
+        pthread_sigmask(SIG_UNBLOCK, &just_sig, NULL);
+    }
+    int r = setting(PR_SET_PDEATHSIG, sig);
+    return r < 0 ? r : pds_parent_is_gone();
+}
+
+/* In case the exec fails. */
+static struct {
+    int sig;      /* 0: nothing was changed */
+    int lifeline; /* < 0: none */
+    struct sigaction action;
+    sigset_t mask;
+} exec_before;
+
+/* Our handler, and the program's, end with the exec; the program's would swallow sig before that. */
+static void let_die_of(int sig)
+{
+    sigset_t just_sig;
+    sigaction(sig, NULL, &exec_before.action);
     if (sig != SIGKILL && sig != SIGSTOP)
         signal(sig, SIG_DFL);
     sigemptyset(&just_sig);
     sigaddset(&just_sig, sig);
-    pthread_sigmask(SIG_UNBLOCK, &just_sig, NULL);
-    int r = setting(PR_SET_PDEATHSIG, sig);
-    return r < 0 ? r : pds_parent_is_gone();
+    pthread_sigmask(SIG_UNBLOCK, &just_sig, &exec_before.mask);
+}
+
+int pds_exec_begins(int sig)
+{
+    struct arming *now = atomic_load(&armed);
+    int lifeline = pds_lifeline_of_forker();
+    bool by_main = pds_forked_on_main();
+    exec_before.sig = 0;
+    if (now == NULL || now->parent <= 0 || now->parent != pds_parent() || (lifeline == -ENODATA && !by_main))
+        return 0;
+    if (lifeline < 0 && lifeline != -ENODATA)
+        return pds_parent_is_gone() ? 1 : pds_fail(-lifeline, "open");
+    exec_before.sig = sig;
+    exec_before.lifeline = lifeline;
+    let_die_of(sig);
+    int r = lifeline >= 0 ? pds_lifeline_follow(lifeline, sig, false) : 0;
+    if (r < 0)
+        return pds_fail(-r, "fcntl");
+    if (lifeline >= 0)
+        fcntl(lifeline, F_SETFD, 0);
+    int held_now = setting(PR_SET_PDEATHSIG, by_main ? sig : 0);
+    return held_now < 0 ? held_now : r > 0 || pds_parent_is_gone();
+}
+
+void pds_exec_failed(void)
+{
+    int sig = exec_before.sig;
+    if (sig == 0)
+        return;
+    if (exec_before.lifeline >= 0) {
+        fcntl(exec_before.lifeline, F_SETFD, FD_CLOEXEC);
+        fcntl(exec_before.lifeline, F_SETFL, O_NONBLOCK);
+    }
+    if (sig != SIGKILL && sig != SIGSTOP)
+        sigaction(sig, &exec_before.action, NULL);
+    pthread_sigmask(SIG_SETMASK, &exec_before.mask, NULL);
 }
 
 int pds_armed(void)
@@ -403,7 +490,7 @@ int pds_disarm(void)
     if (r >= 0) {
         atomic_store(&armed, NULL);
         pds_grace_cancel();
-        pds_keeper_keep_only(-1);
+        pds_keeper_keep_only(NULL);
         mechanism = PDS_NONE;
         atomic_store(&fired, false);
     }
@@ -440,11 +527,15 @@ int pds_status(struct pds_status *out)
 static void before_fork(void)
 {
     pthread_mutex_lock(&lock);
+    pds_system_before_fork();
+    pds_lifeline_before_fork();
     pds_identity_before_fork();
 }
 
 static void after_fork_in_parent(void)
 {
+    pds_lifeline_after_fork_in_parent();
+    pds_system_after_fork_in_parent();
     pthread_mutex_unlock(&lock);
 }
 
@@ -461,6 +552,9 @@ static void after_fork_in_child(void)
     on_main = YES;
     pds_grace_after_fork_in_child();
     pds_keeper_after_fork_in_child();
+    pds_owners_after_fork_in_child();
+    pds_lifeline_after_fork_in_child();
+    pds_system_after_fork_in_child();
 }
 
 int pds_init(void)

@@ -35,7 +35,7 @@
 #define CLOSE_RANGE_UNSHARE (1U << 1)
 #endif
 
-enum { WATCHED_MAX = 32, STACK_SIZE = 256 * 1024 };
+enum { WATCHED_MAX = 80 /* twice all that one arming may ask for */, STACK_SIZE = 256 * 1024 };
 enum { NOTHING, PRCTL, WATCH, DROP, KEEP_ONLY, LISTEN };
 
 static bool runs;
@@ -57,6 +57,7 @@ static struct {
 /* Only the keeper writes these; the counts are read by others under request.lock. */
 static struct pollfd polled[WATCHED_MAX];
 static struct watched {
+    pid_t pid;
     struct stat file;
     struct arming *arming; /* what its death delivers, if that is still what is armed */
     struct notice notice;
@@ -96,24 +97,29 @@ static int watch(pid_t pid, const char *text, struct arming *arming)
             return pds_fail(errno, "fcntl");
     }
     struct watched *w = &watched[watched_count];
-    fstat(fd, &w->file);
+    if (fstat(fd, &w->file) < 0) {
+        int error = errno;
+        close(fd);
+        return pds_fail(error, "fstat");
+    }
+    w->pid = pid;
     w->arming = arming;
     pds_notice_set(&w->notice, text);
     polled[watched_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
-    return fd;
+    return 0;
 }
 
-/* Drops fd, or all but fd. */
-static void drop(int fd, bool all_but)
+/* Drops what is watched for that arming, or all else. */
+static void drop(const struct arming *arming, bool all_else)
 {
     for (int i = watched_count - 1; i >= 0; i--) {
-        if ((polled[i].fd == fd) != all_but) {
+        if ((watched[i].arming == arming) != all_else) {
             if (still_ours(i))
                 close(polled[i].fd);
             forget(i);
         }
     }
-    if (all_but)
+    if (all_else)
         watched_lost = 0;
 }
 
@@ -132,7 +138,7 @@ static void serve(void)
             keeper_news = request.value;
             request.result = 0;
         } else {
-            drop(request.value, request.what == KEEP_ONLY);
+            drop(request.arming, request.what == KEEP_ONLY);
             request.result = 0;
         }
         request.failed_call = pds_failed_call();
@@ -271,28 +277,29 @@ int pds_keeper_watch(int news, pid_t pid, const char *notice, struct arming *arm
     return r;
 }
 
-bool pds_keeper_watches(int fd)
+bool pds_keeper_watches(pid_t pid, const struct arming *arming)
 {
     bool found = false;
     pthread_mutex_lock(&request.lock);
     for (int i = 0; i < watched_count; i++)
-        found |= polled[i].fd == fd;
+        found |= watched[i].pid == pid && watched[i].arming == arming;
     pthread_mutex_unlock(&request.lock);
     return found;
 }
 
-void pds_keeper_drop(int fd)
+void pds_keeper_drop(struct arming *arming)
 {
     pthread_mutex_lock(&request.lock);
-    request.value = fd;
-    ask(DROP);
+    request.arming = arming;
+    if (watched_count > 0)
+        ask(DROP);
     pthread_mutex_unlock(&request.lock);
 }
 
-void pds_keeper_keep_only(int fd)
+void pds_keeper_keep_only(struct arming *arming)
 {
     pthread_mutex_lock(&request.lock);
-    request.value = fd;
+    request.arming = arming;
     if (watched_count + watched_lost > 0)
         ask(KEEP_ONLY);
     pthread_mutex_unlock(&request.lock);
@@ -320,7 +327,7 @@ void pds_keeper_counts(int *count, int *lost)
 void pds_keeper_after_fork_in_child(void)
 {
     if (!own_table)
-        drop(-1, true);
+        drop(NULL, true);
     runs = own_table = false;
     watched_count = watched_lost = 0;
     request.what = NOTHING;

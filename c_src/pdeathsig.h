@@ -47,16 +47,17 @@ int pds_parent_may_signal(void);
 /* Process semantics: deliver sig to this process when the process `parent` (a PID) dies, and SIGKILL grace_ns
  * later (0: never). notice is the line for stderr before that; empty: none.
  *   parent: by parent-death signal, so it must be our parent; 0: ours, outside our PID namespace; -1: nobody.
- *   watch: by pidfd, so it may be any process; 0: none. watch_notice is its line.
- * If one of them is already gone, sig is delivered before this returns. */
-int pds_arm(int sig, int64_t grace_ns, int parent, const char *notice, int watch, const char *watch_notice);
+ *   watches: by pidfd, so they may be any processes, `count` of them. watch_notices are their lines, which follow each
+ * other. If one of them is already gone, sig is delivered before this returns. */
+int pds_arm(int sig, int64_t grace_ns, int parent, const char *notice, const int *watches, int count,
+            const char *watch_notices);
 
 /* The kernel's own semantics: sig, when the thread that created us exits. Returns 1 if our parent is already
  * gone: the caller then says so and calls pds_die(). */
 int pds_arm_thread(int sig);
 
 /* The same on the calling thread, between fork and exec: async-signal-safe, no locks. What is armed in this copy of
- * the parent's memory is forgotten, and a handler for sig dropped. */
+ * the parent's memory is forgotten, and a handler for sig dropped. sig 0: what the caller has set is taken back. */
 int pds_preexec(int sig);
 
 /* Deliver what is armed now, as if the parent had died, with this line. Returns 0 if nothing is armed. */
@@ -73,5 +74,126 @@ int pds_disarm(void);
 int pds_armed(void);
 
 int pds_status(struct pds_status *out);
+
+/* What pds_spawn starts, in the terms of CPython's _posixsubprocess.fork_exec. */
+struct pds_spawn {
+    int executables_count, argc;
+    int envc;                                                    /* -1: our environment */
+    int keep_count;                                              /* descriptors that the program inherits */
+    int groups_count;                                            /* -1: ours */
+    int p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite; /* -1: none */
+    int errpipe_read, errpipe_write;
+    int close_fds, restore_signals, new_session;
+    int process_group; /* -1: ours; 0: its own */
+    int64_t uid, gid;  /* -1: ours */
+    int umask;         /* -1: ours */
+    int share_memory;  /* as vfork does, where that is safe */
+    int says_chdir;    /* subprocess.Popen knows the message "noexec:chdir" */
+    int threads;       /* other threads may fork meanwhile, and with that inherit errpipe_write */
+    int sig;           /* what the child gets when this process dies */
+    int lifeline;      /* from pds_lifeline(), and among those to keep; -1: none */
+    int group;         /* whether that ends all of the child's process group, or the child alone */
+    int pid;           /* written: the child's, as soon as there is one */
+    int reported;      /* written, with `threads`: it has said why it has not execed, all of it */
+};
+
+/* Start a program that gets s->sig when this *process* dies, whichever thread calls. Returns its PID when it has
+ * execed, or could not and has said why on errpipe_write. executables (tried in turn), argv, envp: strings that follow
+ * each other, each with its 0 at the end. cwd: NULL: ours. keep: in ascending order; errpipe_write is among them, and
+ * is not inherited. */
+int pds_spawn(struct pds_spawn *s, const char *executables, const char *argv, const char *envp, const char *cwd,
+              const int *keep, const uint32_t *groups);
+
+/* What posix_spawn(3) has, and fork_exec has not. */
+struct pds_posix {
+    int actions_count;
+    int reset_ids;
+    int scheduling;       /* 0: ours; 1: another priority; 2: and another policy */
+    int policy, priority; /* sched_setscheduler(2) */
+    int set_mask;
+    uint64_t mask, defaults; /* sets of signals: bit 0 is signal 1 */
+    int as_execvp;           /* how executables are tried in turn: as by execvp(3), else as by os.execvp */
+    int exits; /* a child that cannot exec ends with status 127; else it is reaped, and we return the error */
+};
+
+enum { PDS_OPEN = 0, PDS_CLOSE = 1, PDS_DUP2 = 2, PDS_CLOSE_FROM = 3 };
+struct pds_action {
+    int what, fd;
+    int to;           /* PDS_DUP2 */
+    int flags, mode;  /* PDS_OPEN */
+    const char *path; /* PDS_OPEN */
+};
+
+/* posix_spawn(3), with the child bound as by pds_spawn. Of s counts what posix_spawn knows too: the strings,
+ * new_session, process_group, and of descriptors the lifeline, which is the only one to keep. Where the call that
+ * failed is "posix_spawn" or "clone", the error is one that posix_spawn(3) has. */
+int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix, const struct pds_action *actions,
+                    const char *executables, const char *argv, const char *envp);
+
+/* system(3) by pds_posix_spawn: waits, and returns the wait status. */
+int pds_system(struct pds_spawn *s, const char *executables, const char *argv);
+
+/* Right before an exec, which ends the handler. In a child that fork made of a process whose children are to arm
+ * themselves, sig is from now on what holds: by the kernel's setting if that process's main thread forked us, and else,
+ * or where the exec makes the kernel forget that, by a lifeline. Where nothing of that kind is armed, nothing changes.
+ * Returns 1 if our parent has died meanwhile. */
+int pds_exec_begins(int sig);
+
+/* The exec has failed: what pds_exec_begins has done to the signal is undone. Arm again. */
+void pds_exec_failed(void);
+
+/* From now on children of fork get a lifeline, where pds_exec_begins will need it. */
+void pds_lifeline_for_forked(int wanted);
+
+/* A new descriptor, close-on-exec, that hangs up when this process dies or execs. */
+int pds_lifeline(void);
+
+/* In the child, which gets sig when it hangs up; with group all of its process group do. Returns 1 if it has already.
+ * Async-signal-safe. */
+int pds_lifeline_hold(int lifeline, int sig, int group);
+
+/* What is known of a process to end. */
+enum {
+    PDS_WAS_STOPPED = 1, /* by somebody else */
+    PDS_FROZEN = 2,      /* by us, at the moment */
+    PDS_SIGNALLED = 4,
+    PDS_KILLED = 8,   /* later, by SIGKILL */
+    PDS_REFUSED = 16, /* we may not signal it */
+    PDS_TRACKER = 32, /* a resource tracker: it comes last */
+    PDS_GONE = 64,
+};
+
+struct pds_victim {
+    uint64_t start; /* as in proc_pid_stat(5) */
+    uint64_t inode; /* of its pidfds; 0: not known, or the same for all */
+    int pid;
+    int is;
+    int pass; /* the last walk that found it */
+};
+
+/* Zeroed by the caller. */
+struct pds_ending {
+    int group; /* a process group; 0: the processes added, and all below */
+    int pass;
+    struct pds_victim *list; /* those above come before those below */
+    uint32_t *place;         /* of a PID in the list, from 1 */
+    uint32_t count, capacity;
+};
+
+/* Without a group: the top of the tree. */
+int pds_ending_add(struct pds_ending *e, int pid, uint64_t start);
+
+/* Find and freeze all that belongs to it by now, send sig to all of them but resource trackers, and let them go on. Who
+ * got it, is that: PDS_SIGNALLED or PDS_KILLED. When this returns, for whatever reason, nobody is frozen. */
+int pds_ending_signal(struct pds_ending *e, int sig, int is);
+
+/* Wait for the end of all but resource trackers, or with trackers for theirs too, so many nanoseconds at most, or until
+ * a signal comes. Who may not be signalled is not waited for. Returns 1 when all are gone. */
+int pds_ending_wait(struct pds_ending *e, int64_t ns, int trackers);
+
+/* SIGKILL to the resource trackers that are left. Returns how many. */
+int pds_ending_kill_trackers(struct pds_ending *e);
+
+void pds_ending_free(struct pds_ending *e);
 
 #endif

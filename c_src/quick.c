@@ -9,6 +9,7 @@
 #include "pdeathsig.h"
 
 #include <signal.h>
+#include <sys/auxv.h>
 
 static PyObject *armed(PyObject *module, PyObject *none)
 {
@@ -30,7 +31,7 @@ static PyObject *arm_kill(PyObject *module, PyObject *notice)
     const char *text = PyBytes_AsString(notice);
     if (text == NULL)
         return NULL;
-    return PyLong_FromLong(pds_arm(SIGKILL, 0, pds_parent(), text, 0, ""));
+    return PyLong_FromLong(pds_arm(SIGKILL, 0, pds_parent(), text, NULL, 0, ""));
 }
 
 static PyObject *arm_thread_kill(PyObject *module, PyObject *none)
@@ -40,12 +41,32 @@ static PyObject *arm_thread_kill(PyObject *module, PyObject *none)
     return PyBool_FromLong(pds_arm_thread(SIGKILL) == 0);
 }
 
+static PyObject *secure(PyObject *module, PyObject *none)
+{
+    (void)module;
+    (void)none;
+    return PyBool_FromLong(getauxval(AT_SECURE) != 0);
+}
+
+static PyObject *in_main_interpreter(PyObject *module, PyObject *none)
+{
+    (void)module;
+    (void)none;
+#ifdef PYPY_VERSION /* which has one only */
+    Py_RETURN_TRUE;
+#else
+    return PyBool_FromLong(PyInterpreterState_GetID(PyInterpreterState_Get()) == 0);
+#endif
+}
+
 static PyMethodDef methods[] = {
     {"armed", armed, METH_NOARGS, "pds_armed()"},
     {"parent", parent, METH_NOARGS, "pds_parent(), or -1 if its parent-death signal would not reach us"},
     {"arm_kill", arm_kill, METH_O, "pds_arm() on our parent with SIGKILL; takes the line for stderr"},
     {"arm_thread_kill", arm_thread_kill, METH_NOARGS,
      "whether pds_arm_thread(SIGKILL) succeeded, with our parent alive"},
+    {"secure", secure, METH_NOARGS, "getauxval(AT_SECURE)"},
+    {"in_main_interpreter", in_main_interpreter, METH_NOARGS, "whether this is no subinterpreter"},
     {NULL, NULL, 0, NULL},
 };
 

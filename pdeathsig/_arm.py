@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 SIGKILL = 9
 _ALIASES = ("SIGCLD", "SIGIOT", "SIGPOLL")
+ANCESTORS_MAX = 32
 _GRACE_MAX = 10 * 365 * 86400.0
 
 # What children made by fork do: arguments for arm(), or None.
 _inherited: "tuple[int, float | None, str] | None" = None
-# PID last watched by pidfd; whether it still is, the extension knows.
+# PIDs last watched by pidfd; whether they still are, the extension knows.
 watched = 0
+ancestors_watched: "tuple[int, ...]" = ()  # above the parent
 # Whether the family's token in the environment told who our parent is.
 by_environment = False
 
@@ -31,6 +33,7 @@ def arm(
     grace: "float | None" = None,
     parent: "Literal['process', 'thread'] | int" = "process",
     inherit: bool = False,
+    ancestors: int = 1,
 ) -> None:
     """Send ``sig`` to this process when its parent dies.
 
@@ -45,21 +48,28 @@ def arm(
         ``"thread"``: the kernel's own meaning, the thread that started it; direct, and not to be blocked, ignored or
         stopped. A PID: that process, whoever it is (one small native thread waits on its pidfd).
     :param inherit: children made by ``os.fork`` and multiprocessing's fork arm themselves with the same signal and
-        grace, each on its own parent.
+        grace, each on its own parent. If such a child execs (os.exec*, os.spawn*, pty.spawn), the program that it
+        becomes is bound too, by the signal alone.
+    :param ancestors: when any of so many of the nearest ancestors dies, from 1 (the parent) to 32: for a program behind
+        a wrapper (uvx, npx, ``sh -c``) that may outlive its own parent. Where there are fewer below PID 1, all of them.
+        Each is watched by pidfd from here on; one that has died before is not known. Forked children are bound to their
+        parent alone. OSError where /proc hides who they are.
 
     Raises TypeError or ValueError that names the argument; OSError with the name of the system call, and then nothing
     has changed; NotImplementedError where it is not supported.
 
     Rests on PR_SET_PDEATHSIG, prctl(2), and for the grace on timer_create(2).
     """
-    global _inherited
-    if parent == "thread" and sig == 9 and grace is None and inherit is False and _inherited is None:
+    if parent == "thread" and sig == 9 and ancestors == 1 and grace is None and inherit is False and _inherited is None:
         if _arm_thread_kill():  # the short way, for benchmarks/arm.py
             return
     _core.require_linux("arm()")
     if inherit is not True and inherit is not False:
         raise TypeError(f"inherit: True or False, not {type(inherit).__name__}")
     sig, grace = check_signal(sig), check_grace(grace, sig)
+    check_ancestors(ancestors)
+    if ancestors > 1 and parent != "process":
+        raise ValueError(f"ancestors: {ancestors} of them only with parent='process'")
     if parent == "thread":
         if grace is not None:
             raise ValueError("grace: parent='thread' is the kernel's own signal, nothing can follow it")
@@ -67,10 +77,10 @@ def arm(
         if orphaned:
             _core.lib.pds_die(sig, notice(_core.lib.pds_parent(), sig, None))
     elif parent == "process":
-        _bind(sig, grace, *_bonds())
+        _bind(sig, grace, *_bonds(), ancestors - 1)
     else:
         _bind(sig, grace, -1, check_pid(parent), None)
-    _inherited = (sig, grace, "thread" if parent == "thread" else "process") if inherit else None
+    _pass_on((sig, grace, "thread" if parent == "thread" else "process") if inherit else None)
 
 
 def disarm() -> None:
@@ -78,10 +88,9 @@ def disarm() -> None:
 
     Raises OSError with the name of the system call; then nothing has changed.
     """
-    global _inherited
     _core.require_linux("disarm()")
     _core.check(_core.lib.pds_disarm())
-    _inherited = None
+    _pass_on(None)
 
 
 def is_armed() -> bool:
@@ -89,9 +98,9 @@ def is_armed() -> bool:
     return bool(_core.backend) and bool(_core.lib.pds_armed())
 
 
-def inherits() -> bool:
-    """Whether children made by fork arm themselves."""
-    return _inherited is not None
+def inherited() -> "tuple[int, float | None, str] | None":
+    """What children made by fork arm themselves with: signal, grace, and "process" or "thread"; None: they do not."""
+    return _inherited
 
 
 def check_signal(sig: object) -> int:
@@ -129,6 +138,14 @@ def check_pid(parent: object) -> int:
     return int(parent)
 
 
+def check_ancestors(ancestors: object) -> None:
+    """TypeError or ValueError if that is no number of them."""
+    if not isinstance(ancestors, int) or isinstance(ancestors, bool):
+        raise TypeError(f"ancestors: a number of them, not {type(ancestors).__name__}")
+    if not 1 <= ancestors <= ANCESTORS_MAX:
+        raise ValueError(f"ancestors: {ancestors} is not 1 to {ANCESTORS_MAX}")
+
+
 def signal_name(sig: int) -> str:
     """``SIGTERM`` for 15, ``SIGRTMIN+3`` for 37."""
     if sig == SIGKILL:
@@ -139,23 +156,51 @@ def signal_name(sig: int) -> str:
     return f"SIGRTMIN+{sig - _signal.SIGRTMIN}"
 
 
-def notice(parent: int, sig: int, grace: "float | None") -> bytes:
-    """The line for stderr before this process dies by our doing; empty where PDEATHSIG_QUIET is set."""
-    if os.environ.get("PDEATHSIG_QUIET", "0") not in ("", "0"):
+def notice(parent: int, sig: int, grace: "float | None", above: int = 0) -> bytes:
+    """The line for stderr before this process dies by our doing; empty where PDEATHSIG_QUIET is set. ``above``: the
+    PID's place among our ancestors, where that is not the parent's, 1."""
+    if os.environ.get("PDEATHSIG_QUIET", "0") not in ("", "0") and not _distrusted():
         return b""
     who = f"parent {parent}" if parent else "the parent outside this PID namespace"
+    who = f"ancestor {parent} (number {above})" if above else who
     then = f", SIGKILL in {grace:g} s" if grace else ""
     return f"pdeathsig: {who} is gone; {signal_name(sig)} to {os.getpid()}{then}\n".encode()
 
 
-def _bind(sig: int, grace: "float | None", parent: int, watch: int, still: "Callable[[], bool] | None") -> None:
-    global watched
+def _bind(
+    sig: int,
+    grace: "float | None",
+    parent: int,
+    watch: int,
+    still: "Callable[[], bool] | None",
+    above: int = 0,
+) -> None:
+    """``above``: how many ancestors above the nearest, which is ``parent`` or else ``watch``."""
+    global watched, ancestors_watched
     grace_ns = max(1, round(grace * 1e9)) if grace else 0
-    watch_notice = notice(watch, sig, grace)
-    _core.check(_core.lib.pds_arm(sig, grace_ns, parent, notice(parent, sig, grace), watch, watch_notice))
-    watched = watch
+    watches = {watch: notice(watch, sig, grace)} if watch else {}
+    chain = None
+    if above and (parent > 0 or watch):
+        from . import _ancestors
+
+        chain = _ancestors.Chain(parent if parent > 0 else watch, above)
+        watches.update((pid, notice(pid, sig, grace, place)) for place, pid in enumerate(chain.above, 2))
+    lines = b"\0".join([*watches.values(), b""])
+    result = _core.lib.pds_arm(sig, grace_ns, parent, notice(parent, sig, grace), list(watches), len(watches), lines)
+    _core.check(result)
+    watched, ancestors_watched = watch, tuple(chain.above) if chain else ()
     if still is not None and not still():
-        _core.lib.pds_fire(watch_notice)
+        _core.lib.pds_fire(watches[watch])
+    gone = chain.gone() if chain else 0
+    if gone:
+        _core.lib.pds_fire(watches.get(gone, notice(gone, sig, grace)))
+
+
+def _distrusted() -> bool:
+    """Asked only where a variable of ours is set: it costs an import."""
+    from . import _environ
+
+    return bool(_environ.distrusted())
 
 
 def _bonds() -> "tuple[int, int, Callable[[], bool] | None]":
@@ -168,7 +213,7 @@ def _bonds() -> "tuple[int, int, Callable[[], bool] | None]":
     if creator is not None:
         return creator
     in_family = os.environ.get("PDEATHSIG", "0") not in ("", "0") and "PDEATHSIG_PARENT" in os.environ
-    if in_family and not _core.lib.pds_parent_source():
+    if in_family and not _core.lib.pds_parent_source() and not _distrusted():
         from . import _family
 
         place = _family.bonds(parent)
@@ -193,12 +238,21 @@ def _multiprocessing_creator(parent: int) -> "tuple[int, int, Callable[[], bool]
     return -1, creator.pid, lambda: not sentinel.poll(0)
 
 
+def _pass_on(what: "tuple[int, float | None, str] | None") -> None:
+    global _inherited
+    before, _inherited = _inherited, what
+    if (before is None) != (what is None):
+        from . import _exec
+
+        _exec.follow(what is not None)
+
+
 def _after_fork_in_child() -> None:
     """inherit=True."""
     if _inherited is None:
         return
     caller = sys._getframe().f_back
-    if caller is not None and caller.f_globals.get("__name__") == "subprocess":
+    if caller is not None and caller.f_globals.get("__name__") in ("subprocess", "pdeathsig._fork_exec"):
         return  # about to exec (preexec_fn): our handler would be gone, and the news then kill
     sig, grace, parent = _inherited
     family = sys.modules.get("pdeathsig._family")
@@ -212,26 +266,6 @@ def _after_fork_in_child() -> None:
         _environ.stop(os.environ.get("PDEATHSIG", ""), error)
     if family is not None:
         family.export_again()
-    if _core.backend == "compiled" and not _core.lib.pds_forked_on_main():
-        _leave_at_exec()
-
-
-def _leave_at_exec() -> None:
-    """The kernel's setting survives exec, and our handler does not: in the new program it would speak of the thread
-    that forked, and kill when that ends. The main thread lasts; for any other one the setting ends here."""
-    for name in ("execv", "execve"):
-        real = getattr(os, name)
-
-        def leaving(*arguments: "Any", _real: "Any" = real, **keywords: "Any") -> None:
-            again = _inherited
-            disarm()
-            try:
-                _real(*arguments, **keywords)
-            finally:  # not reached by an exec that succeeds
-                if again is not None:
-                    arm(again[0], grace=again[1], parent="thread" if again[2] == "thread" else "process", inherit=True)
-
-        setattr(os, name, leaving)
 
 
 def _long_way() -> bool:

@@ -33,8 +33,12 @@ def check(result: int) -> int:
     """A result of the extension: pass it on, or raise the OSError that it stands for."""
     if result >= 0:
         return result
-    call = ffi.string(lib.pds_failed_call()).decode() if ffi else "prctl"
-    raise OSError(-result, f"{call}: {os.strerror(-result)}")
+    raise OSError(-result, f"{failed_call()}: {os.strerror(-result)}")
+
+
+def failed_call() -> str:
+    """The name of the system call that failed last on this thread."""
+    return str(ffi.string(lib.pds_failed_call()), "ascii") if ffi else "prctl"
 
 
 def forkers_creator() -> object:
@@ -47,6 +51,10 @@ def _load() -> str:
     if not sys.platform.startswith("linux"):
         return ""
     wanted = os.environ.get("PDEATHSIG_BACKEND", "")
+    if wanted:
+        from ._environ import distrusted
+
+        wanted = "" if distrusted() else wanted
     if wanted not in ("", "compiled", "ctypes", "syscall"):
         raise ImportError(f"PDEATHSIG_BACKEND={wanted!r}: not one of compiled, ctypes, syscall")
     if wanted in ("", "compiled") and pdeathsig._quick is not None:

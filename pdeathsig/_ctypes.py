@@ -9,6 +9,7 @@ import _thread
 import ctypes
 import errno
 import os
+import select
 import sys
 
 PR_SET_PDEATHSIG = 1
@@ -71,6 +72,7 @@ class Library:
         self._parent, self._forked = os.getppid(), 0
         self._forker = 0
         self._sig = 0
+        self._lifeline = -1
         os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
 
     def pds_parent(self) -> int:
@@ -85,11 +87,14 @@ class Library:
     def pds_armed(self) -> int:
         return 2 if self._sig else 0
 
-    def pds_arm(self, sig: int, grace_ns: int, parent: int, notice: bytes, watch: int, _: bytes) -> int:
+    def pds_arm(
+        self, sig: int, grace_ns: int, parent: int, notice: bytes, watches: "list[int]", _: int, __: bytes
+    ) -> int:
         if grace_ns:
             raise NotImplementedError(f"grace {_COMPILED}")
-        if watch or parent < 0:
-            raise NotImplementedError(f"to die with process {watch}, which is not (only) the parent, {_COMPILED}")
+        if watches:
+            who = " or ".join(map(str, watches))
+            raise NotImplementedError(f"to die with process {who}, which is not (only) the parent, {_COMPILED}")
         result = self.pds_arm_thread(sig)
         if result == 1:
             return self.pds_die(sig, notice)
@@ -106,9 +111,29 @@ class Library:
         return int(os.getppid() != self._parent)
 
     def pds_preexec(self, sig: int) -> int:
+        if sig == 0:
+            result = self._prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(0))
+            return result if result < 0 else int(os.getppid() != self._parent)
         if sig not in (_signal.SIGKILL, _signal.SIGSTOP):
             _signal.signal(sig, _signal.SIG_DFL)
         return self.pds_arm_thread(sig)
+
+    def pds_lifeline(self) -> int:
+        """As c_src/lifeline.c, without its care for what others do to our descriptor."""
+        if self._lifeline < 0:
+            reader, self._lifeline = os.pipe()
+            os.close(reader)
+        return os.open(f"/proc/self/fd/{self._lifeline}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def pds_lifeline_hold(self, lifeline: int, sig: int, group: int) -> int:
+        import fcntl
+
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, sig)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid() if group else os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        end = select.poll()
+        end.register(lifeline, 0)
+        return int(bool(end.poll(0)))
 
     def pds_disarm(self) -> int:
         result = self._prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(0))
@@ -146,3 +171,6 @@ class Library:
 
     def _after_fork(self) -> None:
         self._parent, self._forked, self._sig = self._forker if os.getppid() else 0, 1, 0
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1

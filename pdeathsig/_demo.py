@@ -21,10 +21,10 @@ It has started a child, and a shell that has started a program of its own."""
 
 AUTO = """\
 2. The parent is killed; child and shell have pdeathsig
-The child does `import pdeathsig.auto`; the shell is started with preexec_fn=pdeathsig.preexec()."""
+The child does `import pdeathsig.auto`; the shell is started by pdeathsig.Popen(..., scope="group")."""
 
 FAMILY = """\
-3. The parent is killed; no code, only PDEATHSIG=KILL in its environment
+3. The parent is killed; no code, only PDEATHSIG=KILL and PDEATHSIG_SCOPE=child in its environment
 It arms every Python below it, with a shell in between too."""
 
 THREAD = """\
@@ -78,22 +78,19 @@ def without(story: Story, stage: Stage) -> None:
 
 
 def auto(story: Story, stage: Stage) -> None:
-    """The child and the shell are armed. What the shell has started is not: so far."""
+    """The child is armed; the shell is bound with its whole process group."""
     story.heading(AUTO)
     roles = {"parent": "parent", "child": "child: import pdeathsig.auto", "shell": SHELL, "sleep": "sleep 60"}
     stage.start("parent", "auto", roles=roles)
     child, shell, sleep = (stage.cast[role] for role in ("child", "shell", "sleep"))
     story.draw(stage)
     _kill(story, stage)
-    child_ends, shell_ends = stage.ends(child), stage.ends(shell)
+    child_ends, shell_ends, sleep_ends = stage.ends(child), stage.ends(shell), stage.ends(sleep)
     story.draw(stage)
     story.say()
     story.claim(child_ends, "the child has died with its parent")
     story.claim(shell_ends, "the shell has died with its parent")
-    outdated = "it is not, so this line is out of date" if shell_ends else ""
-    story.claim(
-        shell_ends and sleep.orphaned(), "not covered yet: the sleep that the shell started is orphaned", outdated
-    )
+    story.claim(sleep_ends, "so has the sleep that the shell started: nobody is orphaned")
 
 
 def family(story: Story, stage: Stage) -> None:
@@ -105,7 +102,7 @@ def family(story: Story, stage: Stage) -> None:
         "shell": "shell: sh -c 'python ...; exit'",
         "grandchild": "grandchild",
     }
-    stage.start("family", roles=roles, PDEATHSIG="KILL")
+    stage.start("family", roles=roles, PDEATHSIG="KILL", PDEATHSIG_SCOPE="child")
     child, shell, grandchild = (stage.cast[role] for role in ("child", "shell", "grandchild"))
     story.draw(stage)
     _kill(story, stage)

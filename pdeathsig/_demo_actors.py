@@ -44,10 +44,12 @@ def _child(role: str, protection: str) -> None:
 def _parent(protection: str, questions: str) -> None:
     """Start a child, and a shell that starts a sleep."""
     stdin = int(questions)
-    arm = pdeathsig.preexec() if protection == "auto" else None
     script = "sleep 60 & echo sleep $!; wait"  # no shell replaces itself by what it does not wait for at once
     child = subprocess.Popen(command("child", "child", protection), stdin=stdin)
-    shell = subprocess.Popen(["sh", "-c", script], stdin=stdin, preexec_fn=arm)  # noqa: PLW1509 - no threads here
+    if protection == "auto":
+        shell: subprocess.Popen[bytes] = pdeathsig.Popen(["sh", "-c", script], stdin=stdin, scope="group")
+    else:
+        shell = subprocess.Popen(["sh", "-c", script], stdin=stdin)
     _wait_to_be_killed(child, shell, stdin)
 
 

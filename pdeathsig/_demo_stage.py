@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ._demo_actors import command
+from ._spawn import Popen
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 2.5  # seconds in which a signal takes effect
@@ -168,7 +169,7 @@ class Stage:
         questions, self._questions = os.pipe()
         self._events, events = os.pipe()
         self._stderr, stderr = os.pipe()
-        self._top = subprocess.Popen(
+        self._top = Popen(
             command(act, *args, str(questions)),
             stdin=orders,
             stdout=events,
@@ -176,6 +177,7 @@ class Stage:
             start_new_session=True,
             pass_fds=[questions],
             env={**_environment(), **environment},
+            pdeathsig=None,  # where the user has set PDEATHSIG, we would bind what we show as unbound
         )
         for descriptor in (orders, questions, events, stderr):
             os.close(descriptor)

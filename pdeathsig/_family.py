@@ -10,7 +10,7 @@ PIDNS and TIMENS the inodes of the namespaces in which PID and START mean someth
 
 import os
 
-from . import _arm, _core
+from . import _arm, _core, _environ, _seam
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ VARIABLE = "PDEATHSIG_PARENT"
 _LINEAGE_MAX = 64
 
 _exports = False
+# How what this process starts is bound: signal, grace, scope. None: it is no member.
+terms: "tuple[int, float | None, str] | None" = None
 
 
 class Token:
@@ -48,23 +50,35 @@ class Token:
 
 def bonds(parent: int) -> "tuple[int, int, Callable[[], bool] | None] | None":
     """Whom to die with by the token in the environment, as ``_arm._bonds`` says it; None: no token about somebody else
-    in this PID namespace. ``parent`` is the PID of our parent."""
+    in this PID namespace. ``parent`` is the PID of our parent. Not the head itself if a guard of its is above."""
     head = next((token for token in tokens() if token.pid != os.getpid()), None)
     if head is None or (head.pid_namespace and head.pid_namespace != _namespace("pid")):
         return None
     if head.pid == parent and head.alive():
         return parent, 0 if _core.lib.pds_parent_may_signal() else parent, None
+    guard = _guard_of(parent, head) if head.alive() else None
+    if guard is not None and guard.pid != parent:
+        return -1, guard.pid, guard.alive
+    if guard is not None:
+        return parent, 0 if _core.lib.pds_parent_may_signal() else parent, None
     if _descends(parent, head.pid):
-        return parent, head.pid, head.alive
+        # A program between us and the head may end and leave us behind; the head's guard is there for us.
+        return parent if _environ.scope() != "tree" else -1, head.pid, head.alive
     return -1, head.pid, head.alive
 
 
-def join(sig: int, grace: "float | None") -> None:
+def join(sig: int, grace: "float | None", scope: str, ancestors: int = 1) -> None:
     """Arm this process and all it starts."""
-    global _exports
-    _arm.arm(sig, grace=grace, inherit=True)
-    _exports = True
+    global _exports, terms
+    _arm.arm(sig, grace=grace, inherit=True, ancestors=ancestors)
+    _exports, terms = True, (sig, grace, scope)
     _export()
+    _seam.put()
+
+
+def guards() -> bool:
+    """Whether this process is a member that gives guards to programs that do not arm themselves."""
+    return terms is not None and terms[1:] != (None, "child")
 
 
 def exports() -> bool:
@@ -132,6 +146,24 @@ def _namespace(kind: str) -> int:
         return os.stat(f"/proc/self/ns/{kind}").st_ino
     except OSError:
         return 0
+
+
+def _guard_of(pid: int, head: Token) -> "Token | None":
+    """The guard above ``pid`` that ends all below it when ``head`` dies. Who is bound to that one hears of it once."""
+    follows = f"\0--parent\0{head.pid}:{head.start}\0".encode()
+    for _ in range(_LINEAGE_MAX):
+        if pid <= 1 or pid == head.pid:
+            break
+        try:
+            stat = _stat(pid)
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                options = file.read().partition(b"\0--\0")[0] + b"\0"
+        except OSError:
+            break
+        if options.startswith(b"pdeathsig-run\0") and follows in options and b"\0--scope\0tree\0" in options:
+            return Token(pid, stat.start)
+        pid = stat.parent
+    return None
 
 
 def _descends(pid: int, ancestor: int) -> bool:

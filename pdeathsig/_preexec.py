@@ -11,6 +11,7 @@ from ._arm import SIGKILL, check_signal, notice
 
 class preexec:  # noqa: N801 - used as a function
     """A ``preexec_fn`` that binds the child to this process: it gets ``sig`` when the thread that starts it exits.
+    ``pdeathsig.Popen`` does that better: at full speed, and from any thread.
 
     Made on the main thread and used there, that is the death of the process. Whose child it is, is known from the fork
     itself, so one callable serves every process it is inherited by. subprocess calls it after ``user=``, ``group=`` and
@@ -20,7 +21,7 @@ class preexec:  # noqa: N801 - used as a function
     :param then: another ``preexec_fn``, called first: it may change credentials.
 
     Warns with RuntimeWarning on a thread other than the main one: the kernel's setting follows the thread that
-    starts the child, which would be killed when that thread ends. There, have the child call ``pdeathsig.arm()``.
+    starts the child, which would be killed when that thread ends. There, use ``pdeathsig.Popen``.
 
     Raises TypeError or ValueError that names the argument. In the child, a refused prctl(2) is an OSError, which
     subprocess reports as SubprocessError.
@@ -38,7 +39,7 @@ class preexec:  # noqa: N801 - used as a function
         if threading.current_thread() is not threading.main_thread():
             warnings.warn(
                 "pdeathsig.preexec() on a thread other than the main one: children that this thread starts are killed "
-                "when it ends; let the child call pdeathsig.arm(), or start it from the main thread",
+                "when it ends; use pdeathsig.Popen, which binds them to the process",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from signal import Signals
 
-from . import _arm, _core
+from . import _arm, _core, _environ
 
 _WATCH = 4
 _MECHANISMS = {0: "none", 1: "process", 2: "thread", 4: "pidfd"}
@@ -26,6 +26,8 @@ class Status:
     """Where that PID comes from: ``"fork"``, ``"environment"`` (the family) or ``"getppid"``."""
     watching: "int | None"
     """PID of a process watched by pidfd, or None."""
+    ancestors: "tuple[int, ...]"
+    """PIDs of the ancestors above the parent that are watched by pidfd too, the nearest first."""
     inherit: bool
     """Whether children made by fork arm themselves."""
     mechanism: str
@@ -65,6 +67,7 @@ class Status:
             who.append(f"parent {self.parent} (known by {self.parent_known_by})" if self.parent else outside)
         if self.watching and self.watching != self.parent:
             who.append(f"process {self.watching}")
+        who += [f"ancestor {pid}" for pid in self.ancestors]
         then = f", SIGKILL {self.grace:g} s later" if self.grace else ""
         thread = "the thread that started us in " if self.mechanism == "thread" else ""
         return f"armed: {_name(self.signal or 0)} when {thread}{' or '.join(who)} dies{then}"
@@ -76,8 +79,9 @@ class Status:
         if self.mechanism == "process":
             how = "verified by getppid()" if self.parent else "not to be verified: also when only a thread there exits"
             parts.append(f"parent-death signal {_name(self.carrier or 0)}, {how}")
-        if self.watching:
-            parts.append(f"pidfd of {self.watching}")
+        if self.watching or self.ancestors:
+            pids = dict.fromkeys(pid for pid in (self.watching, *self.ancestors) if pid)
+            parts.append(f"pidfd of {', '.join(map(str, pids))}")
         return " and ".join(parts) + (", armed again in forked children" if self.inherit else "")
 
 
@@ -89,7 +93,7 @@ def status() -> Status:
     second. Raises OSError with the name of the system call.
     """
     if not _core.backend:
-        return Status(False, None, None, None, None, None, False, "none", "", None, None, None, ())
+        return Status(False, None, None, None, None, None, (), False, "none", "", None, None, None, ())
     return _compiled() if _core.backend == "compiled" else _fallback()
 
 
@@ -98,6 +102,8 @@ def _compiled() -> Status:
     _core.check(_core.lib.pds_status(raw))
     armed = bool(raw.mechanism) and not raw.fired
     watching = _arm.watched if armed and raw.mechanism & _WATCH else 0
+    ancestors = _arm.ancestors_watched if armed and raw.mechanism & _WATCH else ()
+    watches = len({watching, *ancestors} - {0})
     mechanism = _MECHANISMS[raw.mechanism & 3 or raw.mechanism]
     parent = raw.parent if armed and raw.parent >= 0 else None
     kernel = raw.kernel_sig if raw.kernel_sig >= 0 else None
@@ -111,12 +117,15 @@ def _compiled() -> Status:
             problems.append(f"the handler of {_name(raw.news)} was replaced")
         elif _blocked_everywhere(raw.news) and not raw.watched:
             problems.append(f"{_name(raw.news)}, which carries the news, is blocked in every thread")
-    if armed and mechanism != "pidfd" and not raw.watched and not _core.lib.pds_parent_may_signal():
+    if armed and mechanism != "pidfd" and not watching and not _core.lib.pds_parent_may_signal():
         problems.append(f"parent {raw.parent} runs as another user, and may not signal this process; arm again")
     if armed:
         problems += _swallowed(raw.sig, raw.grace_ns > 0)
-    if armed and (raw.watched_lost or (watching and not raw.watched)):
-        problems.append(f"the pidfd of {watching} was closed")
+    if armed and (raw.watched_lost or raw.watched < watches):
+        which = watching if watches == 1 else "a watched process"
+        problems.append(f"the pidfd of {which} was closed")
+    if not armed:
+        problems += _ignored()
     return Status(
         armed=armed,
         signal=raw.sig if armed else None,
@@ -124,7 +133,8 @@ def _compiled() -> Status:
         parent=parent,
         parent_known_by=_parent_known_by() if parent is not None else None,
         watching=watching or None,
-        inherit=armed and _arm.inherits(),
+        ancestors=ancestors,
+        inherit=armed and _arm.inherited() is not None,
         mechanism=mechanism if armed else "none",
         backend=_core.backend,
         carrier=raw.news if armed and mechanism == "process" else None,
@@ -139,8 +149,7 @@ def _fallback() -> Status:
     problems = []
     if sig and kernel not in (sig, -1):
         problems.append(_forgotten(kernel))
-    if sig:
-        problems += _swallowed(sig, False)
+    problems += _swallowed(sig, False) if sig else _ignored()
     return Status(
         armed=bool(sig),
         signal=sig or None,
@@ -148,7 +157,8 @@ def _fallback() -> Status:
         parent=_core.lib.pds_parent() if sig else None,
         parent_known_by=_parent_known_by() if sig else None,
         watching=None,
-        inherit=bool(sig) and _arm.inherits(),
+        ancestors=(),
+        inherit=bool(sig) and _arm.inherited() is not None,
         mechanism="thread" if sig else "none",
         backend=_core.backend,
         carrier=None,
@@ -156,6 +166,10 @@ def _fallback() -> Status:
         kernel_signal=kernel if kernel >= 0 else None,
         problems=tuple(problems),
     )
+
+
+def _ignored() -> "list[str]":
+    return [f"PDEATHSIG was set, and is ignored: {_environ.ignored}"] if _environ.ignored else []
 
 
 def _forgotten(kernel: int) -> str:

@@ -1,7 +1,7 @@
 """``import pdeathsig.auto`` at the top of a program: it dies when its parent process dies.
 
 The signal and the grace come from ``PDEATHSIG`` where that is set (then all it starts is armed too), else SIGKILL.
-``PDEATHSIG=0`` or empty: off. What is armed already stays as it is.
+``PDEATHSIG=0`` or empty: off. ``PDEATHSIG_ANCESTORS`` says how many ancestors count. What is armed already stays.
 """
 
 import os
@@ -9,14 +9,12 @@ import sys
 
 from pdeathsig import _quick
 
+_SPECIAL = ("PDEATHSIG", "PDEATHSIG_ANCESTORS", "PDEATHSIG_QUIET", "PDEATHSIG_BACKEND")
+
 
 def _arm_at_once() -> bool:
     """What pdeathsig.arm() comes to when nothing is special, without the imports that it needs. False: something is."""
-    if (
-        _quick is None
-        or "multiprocessing.process" in sys.modules
-        or any(name in os.environ for name in ("PDEATHSIG", "PDEATHSIG_QUIET", "PDEATHSIG_BACKEND"))
-    ):
+    if _quick is None or "multiprocessing.process" in sys.modules or any(name in os.environ for name in _SPECIAL):
         return False
     parent = _quick.parent()
     notice = f"pdeathsig: parent {parent} is gone; SIGKILL to {os.getpid()}\n"

@@ -1,14 +1,17 @@
 """Imported by pdeathsig.pth where PDEATHSIG is set. Beside the package, not in it: also when that cannot be imported,
-the program must not run unprotected, and site would go on after an exception."""
+the program must not run unprotected, and site would go on after an exception.
+
+PYTEST_DONT_REWRITE: see pdeathsig/__init__.py."""
 
 import os
+import sys
 
 try:
     from pdeathsig import _environ
 
     _environ.start()
 except BaseException as error:
-    if os.environ["PDEATHSIG"] in ("", "0"):
+    if os.environ["PDEATHSIG"] in ("", "0") or sys.flags.ignore_environment:
         raise
     os.write(2, f"pdeathsig: PDEATHSIG is set, but: {error!r}\n".encode(errors="backslashreplace"))
     os._exit(2)

@@ -14,13 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Tree, actor, environment
+from harness import Process, Tree, actor, environment, pidfd_open, pidfd_send_signal
 
 import pdeathsig
 
 PR_SET_CHILD_SUBREAPER = 36
 
 Start = Callable[..., Tree]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--share", type=int, default=1, metavar="N", help="every N-th test only: a sample, for slow machines"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items[:] = items[:: config.getoption("--share")]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,13 +71,25 @@ def reap() -> None:
         pass
 
 
+def ends_by_itself(pid: int) -> bool:
+    """A guard is the last to go, when those that the test waits for have gone."""
+    try:
+        process = Process(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return process.dies()
+    finally:
+        process.close()
+
+
 def end(pid: int) -> None:
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        pidfd_send_signal(pidfd, signal.SIGKILL)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         poll.poll(5000)
@@ -77,12 +99,20 @@ def end(pid: int) -> None:
         os.close(pidfd)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def lifeline() -> None:
+    """The one descriptor that a process keeps once it has started a group."""
+    pdeathsig.run(["true"], scope="group", check=True)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     before = descendants(os.getpid())
     descriptors = os.listdir("/proc/self/fd")
     yield
     left = {pid: command for pid, command in descendants(os.getpid()).items() if pid not in before}
+    if any("pdeathsig-run " in command for command in left.values()):
+        left = {pid: command for pid, command in left.items() if not ends_by_itself(pid)}
     for pid in left:
         end(pid)
     left = {pid: command for pid, command in left.items() if command}  # without one it was already exiting

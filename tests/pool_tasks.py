@@ -6,6 +6,8 @@ import itertools
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 from actors import forever, here, say
 
@@ -14,6 +16,14 @@ import pdeathsig
 
 def hold_the_gil() -> None:
     sum(itertools.repeat(1))
+
+
+def answer(connection: Connection, initializer: Callable[[], None] | None) -> None:
+    """Whatever a Process is sent, it does; and says what came of it."""
+    if initializer is not None:
+        initializer()
+    while True:
+        connection.send(connection.recv()())
 
 
 def arm_and_answer() -> None:

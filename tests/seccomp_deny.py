@@ -9,8 +9,28 @@ import struct
 
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
 NUMBERS = {
-    "x86_64": {"prctl": 157, "pidfd_open": 434, "close_range": 436, "timer_create": 222, "pidfd_getfd": 438},
-    "aarch64": {"prctl": 167, "pidfd_open": 434, "close_range": 436, "timer_create": 107, "pidfd_getfd": 438},
+    "x86_64": {
+        "prctl": 157,
+        "pidfd_open": 434,
+        "close_range": 436,
+        "timer_create": 222,
+        "pidfd_getfd": 438,
+        "faccessat": 269,
+        "pidfd_send_signal": 424,
+        "clone3": 435,
+        "kcmp": 312,
+    },
+    "aarch64": {
+        "prctl": 167,
+        "pidfd_open": 434,
+        "close_range": 436,
+        "timer_create": 107,
+        "pidfd_getfd": 438,
+        "faccessat": 48,
+        "pidfd_send_signal": 424,
+        "clone3": 435,
+        "kcmp": 272,
+    },
 }
 
 

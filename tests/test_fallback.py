@@ -219,3 +219,47 @@ except ImportError as error:
     tree = start(code + "\nsay(pdeathsig.status().backend)", PYTHONPATH=path)
     assert tree.line() == "ctypes"
     tree.top.wait(10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("options", ["", "scope='group'", "preexec_fn=lambda: None", "pdeathsig=signal.SIGTERM"])
+@pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
+def test_popen_goes_by_preexec_fn(start: Start, backend: str, options: str, thread: bool) -> None:
+    """With process semantics there too: from a thread, by descriptor."""
+    tree = start(
+        f"""
+import pdeathsig
+def spawn(): say('child', pdeathsig.Popen(['sh', '-c', 'read line; echo alive; read line'], {options}).pid)
+worker = threading.Thread(target=spawn)
+if {thread}: worker.start(); worker.join()
+else: spawn()
+forever()
+""",
+        PDEATHSIG_BACKEND=backend,
+    )
+    child = tree.process("child")
+    tree.send()
+    tree.event("alive")
+    tree.kill()
+    assert child.dies()
+
+
+def test_a_forked_child_has_a_lifeline_of_its_own(start: Start) -> None:
+    tree = start(
+        """
+import pdeathsig
+say('first', pdeathsig.Popen(['sleep', '1000'], scope='group').pid)
+if os.fork() == 0:
+    here('sibling')
+    say('second', pdeathsig.Popen(['sleep', '1000'], scope='group').pid)
+    forever()
+forever()
+""",
+        PDEATHSIG_BACKEND="ctypes",
+    )
+    first, sibling, second = tree.process("first"), tree.process("sibling"), tree.process("second")
+    tree.kill()
+    assert first.dies()
+    assert second.alive()
+    sibling.kill()
+    assert second.dies()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import Start
-from harness import environment, run
+from guarding import children, guards_end  # noqa: F401
+from harness import Tree, environment, run
 
 STATUS = "import pdeathsig; say('status', pdeathsig.status().signal, pdeathsig.status().grace); "
 CHILD = "import pdeathsig; say('child', os.getpid(), bool(pdeathsig.status()), pdeathsig.status().parent, pdeathsig.status().watching); forever()"
@@ -118,32 +120,76 @@ def test_a_child_behind_a_shell_belongs(start: Start) -> None:
         f"behind_a_shell({CHILD!r}); forever()",
         PDEATHSIG="TERM",
     )
-    pid, armed, shell, watching = tree.event("child").split()
+    pid, armed, parent, watching = tree.event("child").split()
     child = tree.adopt(pid)
-    assert armed == "True"
-    assert watching == str(tree.top.pid)
-    assert shell not in (watching, "None")
+    assert (armed, parent) == ("True", "None")
+    assert_inner_of(tree, watching)
     tree.kill()
     assert child.dies()
     assert tree.all_gone()
 
 
-def test_a_child_behind_a_shell_dies_with_the_shell(start: Start) -> None:
+def test_a_child_behind_a_shell_hears_of_it_once(start: Start) -> None:
+    """From the guard; not also by its own arming."""
+    code = """
+said = []
+signal.signal(signal.SIGTERM, lambda *_: (said.append('term'), say('term')))
+signal.signal(signal.SIGUSR1, lambda *_: (say('said', *said), os._exit(0)))
+here('child')
+forever()
+"""
+    tree = start(f"behind_a_shell({code!r}); forever()", PDEATHSIG="TERM:60")
+    child = tree.process("child")
+    tree.kill()
+    tree.event("term")
+    child.kill(signal.SIGUSR1)
+    assert tree.event("said") == "term"
+    assert child.dies()
+    assert tree.all_gone()
+
+
+def test_a_child_that_a_shell_leaves_behind_lives_while_we_do(start: Start) -> None:
     tree = start(
-        f"behind_a_shell({CHILD!r}); forever()",
+        f"""
+import pdeathsig
+subprocess.run(['sh', '-c', '"$0" -c "$1" & read _ <&0', sys.executable, "from actors import *\\n" + {CHILD!r}])
+say('shell', 'ended')
+forever()
+""",
         PDEATHSIG="TERM",
     )
+    child = tree.adopt(tree.event("child").split()[0])
+    tree.send()
+    tree.event("shell")
+    assert child.alive()
+    tree.kill()
+    assert child.dies()
+
+
+def test_a_child_behind_a_shell_that_has_no_guard_dies_with_the_shell(start: Start) -> None:
+    tree = start(f"behind_a_shell({CHILD!r}); forever()", PDEATHSIG="TERM", PDEATHSIG_SCOPE="child")
     pid, _, shell, _ = tree.event("child").split()
     child = tree.adopt(pid)
     tree.adopt(shell).kill()
     assert child.dies()
 
 
-def test_one_forked_away_twice_is_tied_to_the_head(start: Start) -> None:
-    tree = start(f"double_fork({CHILD!r}); forever()", PDEATHSIG="TERM")
+def assert_inner_of(tree: Tree, pid: str) -> None:
+    """That is a guard's inner process, and the guard is a child of the actor."""
+    (outer,) = [outer for outer in children(tree.top.pid) if int(pid) in children(outer)]
+    assert Path(f"/proc/{outer}/comm").read_text() == Path(f"/proc/{pid}/comm").read_text() == "pdeathsig-run\n"
+
+
+@pytest.mark.parametrize("scope", ["child", "tree"])
+def test_one_forked_away_twice_is_tied_to_the_head_or_its_guard(start: Start, scope: str) -> None:
+    tree = start(f"double_fork({CHILD!r}); forever()", PDEATHSIG="TERM", PDEATHSIG_SCOPE=scope)
     pid, armed, parent, watching = tree.event("child").split()
     child = tree.adopt(pid)
-    assert (armed, parent, watching) == ("True", "None", str(tree.top.pid))
+    if scope == "child":
+        assert (armed, parent, watching) == ("True", "None", str(tree.top.pid))
+    else:
+        assert (armed, watching) == ("True", "None")
+        assert Path(f"/proc/{parent}/comm").read_text() == "pdeathsig-run\n"
     tree.kill()
     assert child.dies()
     assert tree.all_gone()
@@ -158,10 +204,10 @@ def test_a_member_that_execs_stays_bound(start: Start) -> None:
         f"behind_a_shell({code!r}); forever()",
         PDEATHSIG="TERM",
     )
-    pid, shell, watching = tree.event("child").split()
+    pid, parent, watching = tree.event("child").split()
     child = tree.adopt(pid)
-    assert watching == str(tree.top.pid)
-    assert shell != "None"
+    assert parent == "None"
+    assert_inner_of(tree, watching)
     tree.kill()
     assert child.dies()
     assert tree.all_gone()
@@ -314,6 +360,7 @@ def begin():
 thread = threading.Thread(target=begin); thread.start(); thread.join(); forever()
 """,
         PDEATHSIG="KILL",
+        PDEATHSIG_SCOPE="child",
     )
     seen = dict(tree.line().split() for _ in range(2))
     child, raw = tree.adopt(seen["child"]), tree.adopt(seen["raw"])
@@ -327,7 +374,7 @@ thread = threading.Thread(target=begin); thread.start(); thread.join(); forever(
 
 @pytest.mark.parametrize("how", EXEC)
 def test_a_program_that_the_main_thread_has_forked_and_execed_dies_with_the_process(start: Start, how: str) -> None:
-    tree = start(f"if True:\n    {EXEC[how]}\nsay('child', pid); forever()", PDEATHSIG="KILL")
+    tree = start(f"if True:\n    {EXEC[how]}\nsay('child', pid); forever()", PDEATHSIG="KILL", PDEATHSIG_SCOPE="child")
     child = tree.process("child")
     child.wait_for_command("sleep")
     tree.kill()
@@ -356,7 +403,7 @@ thread = threading.Thread(target=begin); thread.start(); thread.join(); forever(
 
 
 @pytest.mark.parametrize("child", ["import pdeathsig; pdeathsig.arm()", "import pdeathsig.auto"])
-@pytest.mark.parametrize("out", ["env.update(PDEATHSIG='0')", "env.pop('PDEATHSIG')"])
+@pytest.mark.parametrize("out", ["env.update(PDEATHSIG='0')", "env.update(PDEATHSIG='')"])
 def test_who_left_the_family_is_not_asked_for_its_head(start: Start, child: str, out: str) -> None:
     """The head is gone; a daemon that left the family lives on, and so do the children it arms."""
     armed_child = child + "; here('armed'); forever()"
@@ -421,6 +468,7 @@ os.write(holder, b"go\\n")
 forever()
 """,
         PDEATHSIG="KILL",
+        PDEATHSIG_SCOPE="child",
     )
     pid, watching = tree.event("child").split()
     child = tree.adopt(pid)

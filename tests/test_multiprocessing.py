@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 from conftest import Start
 
@@ -11,19 +14,126 @@ context = multiprocessing.get_context({method!r})
 """
 
 
+# Each has ask(task), which returns at once: a function that waits for what came of it.
+KINDS = {
+    "ProcessPoolExecutor": """
+pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=context, initializer=initializer)
+def ask(task): return pool.submit(task).result
+""",
+    "ProcessPoolExecutor, max_tasks_per_child": """
+pool = concurrent.futures.ProcessPoolExecutor(
+    2, mp_context=context, initializer=initializer, max_tasks_per_child=1
+)
+def ask(task): return pool.submit(task).result
+""",
+    "Pool": """
+pool = context.Pool(2, initializer=initializer)
+def ask(task): return pool.apply_async(task).get
+""",
+    "Pool, maxtasksperchild": """
+pool = context.Pool(2, initializer=initializer, maxtasksperchild=1)
+def ask(task): return pool.apply_async(task).get
+""",
+    "Process": """
+ours, theirs = context.Pipe()
+process = context.Process(target=pool_tasks.answer, args=(theirs, initializer))
+process.start()
+def ask(task):
+    ours.send(task)
+    return ours.recv
+""",
+    "Manager": """
+from multiprocessing.managers import SyncManager
+manager = SyncManager(ctx=context)
+manager.start(initializer=initializer)
+def ask(task): return lambda: manager.list([manager._process.pid])[0]
+""",
+}
+# Who arms a worker: its initializer, or the family. And the names of all in /dev/shm.
+BEGIN = """
+import concurrent.futures, multiprocessing, pdeathsig, pool_tasks, warnings
+from multiprocessing import shared_memory, synchronize
+warnings.simplefilter('ignore')
+context = multiprocessing.get_context({method!r})
+initializer = {initializer}
+names = []
+def make_name(real=synchronize.SemLock._make_name):
+    names.append('sem.' + (name := real())[1:])
+    return name
+synchronize.SemLock._make_name = staticmethod(make_name)
+block = shared_memory.SharedMemory(create=True, size=1)
+names.append(block.name)
+lock = context.Lock()
+"""
+WAYS = {"initializer": ("pdeathsig.arm", None), "family": ("None", "KILL")}
+
+
+def begin(method: str, kind: str, way: str) -> tuple[str, dict[str, str | None]]:
+    if "max_tasks" in kind and (method == "fork" or sys.version_info < (3, 11)):
+        pytest.skip("concurrent.futures refuses")
+    initializer, value = WAYS[way]
+    return BEGIN.format(method=method, initializer=initializer), {"PDEATHSIG": value, "PDEATHSIG_QUIET": "1"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_workers_die_with_the_process_that_asked_for_them(start: Start, method: str) -> None:
-    tree = start(f"""{SETUP.format(method=method)}
-pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=context, initializer=pdeathsig.arm)
-say('worker', pool.submit(os.getpid).result())
-tasks = [pool.submit(pool_tasks.hold_the_gil) for _ in range(2)]
-say('at', 'work')
+def test_parent_killed(start: Start, method: str, kind: str, way: str) -> None:
+    """Nobody is left, though they hold the GIL, and nothing in /dev/shm: that is what trackers see to, who then go too."""
+    code, environment = begin(method, kind, way)
+    tree = start(
+        f"""{code}{KINDS[kind]}
+worker = ask(os.getpid)()
+say('worker', worker, os.getpid())
+ask(pool_tasks.hold_the_gil)
+say('names', *names)
 forever()
-""")
-    worker = tree.process("worker")
-    tree.event("at")
+""",
+        **environment,
+    )
+    worker, parent = tree.event("worker").split()
+    assert worker != parent
+    names = tree.event("names").split()
+    assert os.path.exists(f"/dev/shm/{names[0]}")
     tree.kill()
-    assert worker.dies()
+    assert tree.all_gone()
+    assert [name for name in names if os.path.exists(f"/dev/shm/{name}")] == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_the_thread_that_asked_for_workers_gone(start: Start, method: str, kind: str, way: str) -> None:
+    """They answer, the same ones where they are not to be replaced."""
+    code, environment = begin(method, kind, way)
+    body = "\n".join(f"    {line}" for line in KINDS[kind].strip().splitlines())
+    tree = start(
+        f"""{code}
+keep = {{}}
+def begin():
+    python("raw_pdeathsig(); here('raw'); forever()", env={{**os.environ, 'PDEATHSIG': '0'}})
+{body}
+    keep.update(locals())
+    say('worker', ask(os.getpid)())
+    wait()
+thread = threading.Thread(target=begin); thread.start(); thread.join()
+wait()
+say('workers', *{{keep['ask'](os.getpid)() for _ in range(5)}})
+forever()
+""",
+        **environment,
+    )
+    seen = dict(tree.line().split() for _ in range(2))
+    worker, raw = seen["worker"], tree.adopt(seen["raw"])
+    tree.send("end the thread")
+    assert raw.dies()
+    tree.send("ask")
+    workers = tree.event("workers").split()
+    if "per" in kind:
+        assert worker not in workers
+    else:
+        assert tree.adopt(worker).alive()
+    tree.kill()
     assert tree.all_gone()
 
 

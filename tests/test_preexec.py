@@ -125,7 +125,7 @@ thread = threading.Thread(target=make); thread.start(); thread.join()
     assert tree.line() == "0"
     warning = tree.line()
     assert warning.startswith("1 RuntimeWarning pdeathsig.preexec() on a thread other than the main one")
-    assert "pdeathsig.arm()" in warning
+    assert "pdeathsig.Popen" in warning
     tree.top.wait(10)
 
 

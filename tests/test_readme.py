@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from conftest import needs
 from harness import TESTS, environment
 
 README = TESTS.parent / "README.md"
@@ -39,6 +40,24 @@ COMMANDS = {
     "pgrep": FIND + "print(*found, sep='\\n', end='\\n' if found else '')",
     "pkill": FIND + "for pid in found: os.kill(pid, signal.SIGTERM)",
 }
+
+
+def test_the_figures_are_those_of_the_benchmarks() -> None:
+    """Each number in the table of costs is one that its script has printed, rounded to as many digits."""
+    page = README.parent / "docs" / "benchmarks.md"
+    needs(page.exists(), "`make bench` has not been run")
+    sections = dict(re.findall(r"^## (\w+)\.py\n(.*?)(?=^## |\Z)", page.read_text(), re.S | re.M))
+    costs = README.read_text().partition("\n## Cost\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\|.*\| ([^|]*) \| `benchmarks/(\w+)\.py` \|$", costs, re.M)
+    assert len(rows) >= 16
+    missing = []
+    for cell, script in rows:
+        measured = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", sections[script])]
+        for number in re.findall(r"\d+(?:\.\d+)?", cell):
+            digits = len(number.partition(".")[2])
+            if not any(f"{value:.{digits}f}" == number for value in measured):
+                missing.append((script, cell, number))
+    assert not missing, "README quotes what no benchmark has said"
 
 
 def test_the_session(tmp_path: Path) -> None:

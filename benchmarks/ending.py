@@ -1,0 +1,171 @@
+"""How long it takes to end a tree: the guard, kill_tree and the psutil recipe against cgroup.kill, which is
+the limit: one write, after which the kernel kills all.
+
+Run it as: python benchmarks/ending.py [--quick] [--svg FILE]. The cgroup needs root and a cgroup v2 with cgroup.kill
+(Linux 5.14); without it, the ratios are to the guard.
+
+The tree is asleep, of processes with ten children each at most. The time is that from the ask until all are gone and
+reaped, by the guard or by a subreaper. The guard is asked through its lifeline. Every way once a round, in a new order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks._chart import Line, chart
+from benchmarks._installed import Wheel, environment
+from benchmarks._side_by_side import (
+    alternate,
+    arguments,
+    compiled,
+    goal,
+    heading,
+    machine,
+    median_and_interval,
+    ratios,
+    spread,
+    table,
+)
+
+ROUNDS = {100: 15, 1000: 7, 4000: 3}
+QUICK_ROUNDS = {100: 5, 1000: 3, 4000: 2}
+NAMES = {
+    "cgroup": "cgroup.kill",
+    "guard": "guard, KILL",
+    "guard, TERM": "guard, TERM",
+    "kill_tree": "kill_tree, KILL",
+    "kill_tree, TERM": "kill_tree, TERM",
+    "psutil": "psutil recipe",
+}
+LINES = {
+    "psutil": ("psutil", "#e5484d"),
+    "kill_tree": ("kill_tree", "#8e5cf0"),
+    "cgroup": ("cgroup.kill", "#8b949e"),
+    "guard": ("guard", "#2f81f7"),
+}
+
+BySize = dict[int, dict[str, list[float]]]
+
+
+class Ender:
+    """The process that starts trees and ends them. Its trees end with it."""
+
+    def __init__(self, python: Path, sleepers: Path, cgroup: Path | None) -> None:
+        script = Path(__file__).with_name("_ender.py")
+        command: list[str | Path] = [python, script, sleepers, python.with_name("pdeathsig-run"), str(cgroup or "")]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, text=True, env=environment(), cwd=sleepers.parent
+        )
+        self.ways: list[str] = self._answer()
+
+    def __enter__(self) -> Ender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def milliseconds(self, way: str, size: int) -> float:
+        assert self._process.stdin is not None
+        print(json.dumps([way, size]), file=self._process.stdin, flush=True)
+        return float(self._answer())
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the ender has ended with {self._process.wait()}")
+        return json.loads(line)
+
+
+@contextmanager
+def own_cgroup() -> Iterator[Path | None]:
+    """A new cgroup that can be killed, if we may make one."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in (Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"):
+        cgroup = mount / f"pdeathsig-bench-{os.getpid()}"
+        try:
+            cgroup.mkdir()
+        except OSError:
+            continue
+        try:
+            yield cgroup if (cgroup / "cgroup.kill").exists() else None
+        finally:
+            cgroup.rmdir()
+        return
+    yield None
+
+
+def measure(ender: Ender, rounds: dict[int, int]) -> BySize:
+    samples: BySize = {}
+    for size, count in rounds.items():
+        variants = {way: partial(ender.milliseconds, way, size) for way in ender.ways}
+        if size == min(rounds):
+            alternate(variants, 1)
+        samples[size] = alternate(variants, count)
+    return samples
+
+
+def report(samples: BySize, ways: list[str]) -> None:
+    base = "cgroup" if "cgroup" in ways else "guard"
+    rounds = ", ".join(str(len(of[base])) for of in samples.values())
+    heading(f"Until all are gone, ms, by the size of the tree; medians of {rounds} rounds, ± IQR")
+    head = [f"{size:,}" for size in samples]
+    table(["", *head], [[NAMES[way], *(ms(of[way]) for of in samples.values())] for way in ways])
+    for way in NAMES.keys() - set(ways):
+        print(f"{NAMES[way]}: not here")
+    heading(f"The same to {NAMES[base]}, in the same round; medians [95 %]")
+    rows = [
+        [NAMES[way], *(median_and_interval(ratios(of[way], of[base]), 2) for of in samples.values())]
+        for way in ways
+        if way != base
+    ]
+    table(["", *head], rows)
+    print()
+    if base == "cgroup":
+        for size, of in samples.items():
+            goal(f"guard to cgroup.kill, {size:,}", statistics.median(ratios(of["guard"], of[base])), 1.2, "x")
+
+
+def ms(samples: list[float]) -> str:
+    return f"{statistics.median(samples):.0f} ±{spread(samples):.0f}"
+
+
+def draw(samples: BySize, ways: list[str], file: Path) -> None:
+    lines = [
+        Line(name, [statistics.median(of[way]) for of in samples.values()], colour)
+        for way, (name, colour) in LINES.items()
+        if way in ways
+    ]
+    file.write_text(chart("Milliseconds until a tree of processes is gone", "processes", list(samples), lines))
+
+
+def main() -> None:
+    options = arguments(__doc__, svg="draw the time by the size of the tree into this file")
+    with tempfile.TemporaryDirectory(prefix="pdeathsig-bench-") as scratch, own_cgroup() as cgroup:
+        wheel = Wheel(Path(scratch), options.wheel)
+        python = wheel.python()
+        wheel.pip_install(python, "psutil")
+        print(machine(python))
+        sleepers = compiled(Path(__file__).with_name("sleepers.c"), Path(scratch))
+        with Ender(python, sleepers, cgroup) as ender:
+            samples = measure(ender, QUICK_ROUNDS if options.quick else ROUNDS)
+    report(samples, ender.ways)
+    if options.svg:
+        draw(samples, ender.ways, options.svg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+/* SIGKILL, generation by generation: our children now; theirs, who become ours as those die; and so on. No process
+ * needs to be looked at, and none can be another's: a child of ours keeps its PID until we reap it.
+ *
+ * It ends what a walk down the tree would, in two thirds of the time. Who outlives it (trackers, what we may not
+ * signal, what grows faster than it dies) is ending.c's. */
+#include "guard.h"
+
+#include "../tree.h"
+
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define MS INT64_C(1000000)
+
+enum { PIDS = 1 << 22 /* PID_MAX_LIMIT */, NEWEST = 1024 };
+
+static const int64_t ALL_THE_TIME = 800 * MS, A_STORM = 200 * MS, LOOK_AGAIN = 20 * MS, QUIET_NS = 2 * MS;
+
+struct generations {
+    uint8_t *killed; /* a bit for each PID */
+    int dying;       /* killed and not reaped */
+    bool storm;
+};
+
+static bool was_killed(const struct generations *generations, pid_t pid)
+{
+    return generations->killed[pid / 8] & 1 << pid % 8;
+}
+
+static void kill_child(struct generations *generations, pid_t pid)
+{
+    if (pid >= PIDS || was_killed(generations, pid) || (!generations->storm && process_is_tracker(pid)) ||
+        sys2(SYS_kill, pid, SIGKILL) != 0)
+        return;
+    generations->killed[pid / 8] |= (uint8_t)(1 << pid % 8);
+    generations->dying++;
+}
+
+/* In a storm most of them have ended, and await that we reap them: those that live are the last in the list. */
+static void kill_children(struct generations *generations, const struct links *children)
+{
+    const size_t first = generations->storm && children->count > NEWEST ? children->count - NEWEST : 0;
+    for (size_t i = children->count; i > first; i--)
+        kill_child(generations, children->list[i - 1].pid);
+}
+
+static enum left reap_all(struct guard *guard, struct generations *generations)
+{
+    for (int i = 0; i < REAP_AT_ONCE; i++) {
+        pid_t pid;
+        int r = reap_one(guard, &pid);
+        if (r <= 0)
+            return r == 0 ? SOMEBODY : NOBODY;
+        if (pid < PIDS && was_killed(generations, pid)) {
+            generations->killed[pid / 8] &= (uint8_t)~(1 << pid % 8);
+            generations->dying--;
+        }
+    }
+    return MORE_TO_REAP;
+}
+
+/* Until half of them are gone: to look for their children more often costs more than it gains. False: none is left, or
+ * nothing happens any more. */
+static bool wait_for_half(struct guard *guard, struct generations *generations)
+{
+    const uint64_t sigchld = bit(SIGCHLD);
+    const struct timespec quiet = {.tv_sec = 0, .tv_nsec = QUIET_NS};
+    const int half = generations->dying / 2;
+    const int64_t until = now_ns() + LOOK_AGAIN;
+    bool is_quiet = false;
+    for (;;) {
+        enum left left = reap_all(guard, generations);
+        if (left == NOBODY)
+            return false;
+        if (generations->dying <= half || now_ns() > until)
+            return true;
+        if (left == SOMEBODY && is_quiet)
+            return false;
+        is_quiet = left == SOMEBODY && sys4(SYS_rt_sigtimedwait, &sigchld, NULL, &quiet, sizeof sigchld) == -EAGAIN;
+    }
+}
+
+void kill_generations(struct guard *guard)
+{
+    long at = sys6(SYS_mmap, 0, PIDS / 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at < 0 && at > -4096)
+        return;
+    struct generations generations = {.killed = (uint8_t *)at};
+    const int64_t until = now_ns() + ALL_THE_TIME;
+    const pid_t self = (pid_t)sys0(SYS_getpid);
+    struct links children = {0};
+    do {
+        const int before = generations.dying;
+        generations.storm = now_ns() > until - ALL_THE_TIME + A_STORM;
+        if (tree_list_children(self, &children) < 0)
+            break;
+        kill_children(&generations, &children);
+        if (generations.dying == 0 && before == 0)
+            break;
+    } while (wait_for_half(guard, &generations) && now_ns() < until);
+    links_free(&children);
+    sys2(SYS_munmap, at, PIDS / 8);
+}

@@ -1,0 +1,170 @@
+/* The lifeline: a pipe whose write end is this process's alone. When the process dies, the last write end closes, and
+ * the kernel itself signals whoever holds a read end: a process, or a whole process group, with no helper (fcntl(2),
+ * F_SETSIG and F_SETOWN). It follows the process, not a thread, and survives the exec of any program.
+ *
+ * One pipe serves all children, each by a read end of its own (an open file description: signal and owner are its).
+ * A forked child of ours must not keep the write end open: it is closed there. */
+#include "internal.h"
+#include "pdeathsig.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifdef SYS_fcntl64
+#define FCNTL SYS_fcntl64
+#else
+#define FCNTL SYS_fcntl
+#endif
+
+enum { HIGH = 200 }; /* out of the way of a shell's `exec 3>file` */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int write_end = -1;
+static struct stat file;
+static bool for_forked; /* children of fork may need one, in case they exec */
+
+/* In such a child: its read end, or -errno, why there is none. What its forker's write end is: for a second try. */
+static int of_forker = -ENODATA, forkers_write_end;
+static struct stat forkers_file;
+
+/* Somebody may have closed all descriptors that he did not know, and opened another file in its place. */
+static bool is(int fd, const struct stat *expected)
+{
+    struct stat now;
+    return fd >= 0 && fstat(fd, &now) == 0 && now.st_dev == expected->st_dev && now.st_ino == expected->st_ino;
+}
+
+static bool still_ours(void)
+{
+    return is(write_end, &file);
+}
+
+/* A child that is forked now, and execs: its parent thread may end; or the kernel forgets the parent-death signal, as
+ * at the exec of a set-user-ID program. */
+static bool needed_after_exec(bool by_main)
+{
+    return for_forked && (!by_main || geteuid() != getuid() || getegid() != getgid());
+}
+
+static int moved_up(int fd)
+{
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
+    if (high < 0)
+        high = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1); /* EINVAL: RLIMIT_NOFILE is lower */
+    int error = errno;
+    close(fd);
+    return high < 0 ? pds_fail(error, "fcntl") : high;
+}
+
+static int make(void)
+{
+    int ends[2];
+    if (still_ours())
+        return 0;
+    write_end = -1;
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return pds_fail(errno, "pipe2");
+    close(ends[0]);
+    int fd = moved_up(ends[1]);
+    if (fd < 0)
+        return fd;
+    fstat(fd, &file);
+    write_end = fd;
+    return 0;
+}
+
+static int open_read_end(const char *whose, int fd_there)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%s/fd/%d", whose, fd_there);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    return fd < 0 ? pds_fail(errno, "open") : moved_up(fd);
+}
+
+int pds_lifeline(void)
+{
+    pthread_mutex_lock(&lock);
+    int r = make();
+    if (r >= 0)
+        r = open_read_end("thread-self", write_end);
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+void pds_lifeline_for_forked(int wanted)
+{
+    pthread_mutex_lock(&lock);
+    for_forked = wanted;
+    pthread_mutex_unlock(&lock);
+}
+
+/* pexpect's child closes all descriptors that it does not know, before it execs: then it is had from the forker. */
+int pds_lifeline_of_forker(void)
+{
+    if (of_forker < 0 || is(of_forker, &forkers_file))
+        return of_forker;
+    char forker[16];
+    snprintf(forker, sizeof forker, "%d", pds_parent());
+    int fd = open_read_end(forker, forkers_write_end);
+    if (fd >= 0 && !is(fd, &forkers_file)) {
+        close(fd);
+        return pds_fail(EBADF, "open");
+    }
+    if (fd >= 0)
+        of_forker = fd;
+    return fd;
+}
+
+/* By direct system calls, as this also runs in a child that shares its parent's memory. */
+IN_CHILD int pds_lifeline_hold(int lifeline, int sig, int group)
+{
+    if (write_end >= 0 && write_end != lifeline)
+        syscall(SYS_close, write_end); /* our copy, if this is a vfork child */
+    return pds_lifeline_follow(lifeline, sig, group);
+}
+
+IN_CHILD int pds_lifeline_follow(int lifeline, int sig, bool group)
+{
+    long self = syscall(SYS_getpid);
+    if (syscall(FCNTL, lifeline, F_SETSIG, sig) < 0 || syscall(FCNTL, lifeline, F_SETOWN, group ? -self : self) < 0 ||
+        syscall(FCNTL, lifeline, F_SETFL, O_ASYNC | O_NONBLOCK) < 0)
+        return -errno;
+    struct pollfd end = {.fd = lifeline};
+    struct timespec now = {0};
+    return syscall(SYS_ppoll, &end, 1, &now, NULL, 0) > 0;
+}
+
+void pds_lifeline_before_fork(void)
+{
+    pthread_mutex_lock(&lock); /* no fork between the making of the pipe and our knowing it */
+    if (needed_after_exec(syscall(SYS_gettid) == getpid()))
+        make(); /* an error is one of the child's, if it execs */
+}
+
+void pds_lifeline_after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+void pds_lifeline_after_fork_in_child(void)
+{
+    pthread_mutex_init(&lock, NULL);
+    if (is(of_forker, &forkers_file)) /* our forker's own */
+        close(of_forker);
+    bool wanted = needed_after_exec(pds_forked_on_main());
+    of_forker = wanted ? pds_fail(EMFILE, "pipe2") : -ENODATA;
+    if (still_ours()) {
+        if (wanted)
+            of_forker = open_read_end("thread-self", write_end);
+        forkers_write_end = write_end;
+        forkers_file = file;
+        close(write_end);
+    }
+    write_end = -1;
+}

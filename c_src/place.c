@@ -1,0 +1,148 @@
+/* What a child takes over from the *thread* that creates it and cannot simply be given: credentials, capabilities,
+ * seccomp filters, namespaces, scheduling policy, personality, NUMA policy, timer slack; and where a thread has
+ * unshared them, its working directory and its descriptor table.
+ *
+ * As the kernel shows it: proc_pid_status(5), namespaces(7), sched_getattr(2). Without /proc, threads are taken to be
+ * alike in what only /proc tells; and always in what nothing tells: Landlock rules, which of two seccomp filters. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { KCMP_FILES_ = 2, KCMP_FS_ = 3, NUMA_NODES_MAX = 1024 };
+
+static void mix(uint64_t *digest, const void *bytes, size_t length)
+{
+    for (const unsigned char *byte = bytes; length > 0; byte++, length--) /* FNV-1a */
+        *digest = (*digest ^ *byte) * 0x100000001b3U;
+}
+
+static bool begins(const char *line, const char *name)
+{
+    return strncmp(line, name, strlen(name)) == 0;
+}
+
+static bool counts(const char *line)
+{
+    return begins(line, "Uid:") || begins(line, "Gid:") || begins(line, "Groups:") || begins(line, "Cap") ||
+           begins(line, "NoNewPrivs:") || begins(line, "Seccomp") || begins(line, "Speculation");
+}
+
+/* A line may be longer than the buffer: a user may be in 65,536 groups. */
+static void mix_status(uint64_t *digest)
+{
+    int fd = open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    char buffer[4096];
+    size_t held = 0;
+    bool middle = false, wanted = false;
+    ssize_t n;
+    while ((n = read(fd, buffer + held, sizeof buffer - 1 - held)) > 0) {
+        held += (size_t)n;
+        buffer[held] = '\0';
+        char *line = buffer, *end;
+        while ((end = strchr(line, '\n')) != NULL) {
+            if (middle ? wanted : counts(line))
+                mix(digest, line, (size_t)(end - line));
+            middle = false;
+            line = end + 1;
+        }
+        held -= (size_t)(line - buffer);
+        memmove(buffer, line, held);
+        if (held == sizeof buffer - 1) {
+            wanted = middle ? wanted : counts(buffer);
+            if (wanted)
+                mix(digest, buffer, held);
+            middle = true;
+            held = 0;
+        }
+    }
+    close(fd);
+}
+
+static void mix_namespaces(uint64_t *digest)
+{
+    static const char *const kinds[] = {"cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "uts"};
+    int directory = open("/proc/thread-self/ns", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0)
+        return;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char link[64];
+        ssize_t n = readlinkat(directory, kinds[i], link, sizeof link);
+        if (n > 0)
+            mix(digest, link, (size_t)n);
+    }
+    close(directory);
+}
+
+static void mix_scheduling(uint64_t *digest)
+{
+    struct { /* sched_setattr(2) */
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+        uint32_t util_min, util_max;
+    } attributes;
+    memset(&attributes, 0, sizeof attributes);
+    if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) == 0) {
+        attributes.nice = 0;
+        mix(digest, &attributes, sizeof attributes);
+    }
+    int mode = 0;
+    unsigned long nodes[NUMA_NODES_MAX / 8 / sizeof(unsigned long)] = {0};
+    if (syscall(SYS_get_mempolicy, &mode, nodes, NUMA_NODES_MAX, NULL, 0) == 0) {
+        mix(digest, &mode, sizeof mode);
+        mix(digest, nodes, sizeof nodes);
+    }
+    int slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0), persona = personality(0xffffffff);
+    mix(digest, &slack, sizeof slack);
+    mix(digest, &persona, sizeof persona);
+}
+
+/* Much of that is in /proc too, but not everybody has a /proc, or a descriptor left to open it. */
+static void mix_credentials(uint64_t *digest)
+{
+    uint32_t ids[6] = {0}, groups[256];
+    struct {
+        uint32_t version;
+        int pid;
+    } header = {0x20080522, 0}; /* _LINUX_CAPABILITY_VERSION_3 */
+    uint32_t capabilities[6] = {0};
+    syscall(SYS_getresuid, &ids[0], &ids[1], &ids[2]);
+    syscall(SYS_getresgid, &ids[3], &ids[4], &ids[5]);
+    mix(digest, ids, sizeof ids);
+    long count = syscall(SYS_getgroups, sizeof groups / sizeof *groups, groups);
+    if (count > 0)
+        mix(digest, groups, (size_t)count * sizeof *groups);
+    if (syscall(SYS_capget, &header, capabilities) == 0)
+        mix(digest, capabilities, sizeof capabilities);
+    int rest[] = {prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), prctl(PR_GET_SECUREBITS, 0, 0, 0, 0),
+                  prctl(PR_GET_SECCOMP, 0, 0, 0, 0)};
+    mix(digest, rest, sizeof rest);
+}
+
+uint64_t pds_place(void)
+{
+    uint64_t digest = 0xcbf29ce484222325U;
+    mix_credentials(&digest);
+    mix_status(&digest);
+    mix_namespaces(&digest);
+    mix_scheduling(&digest);
+    return digest;
+}
+
+bool pds_place_shared(pid_t thread)
+{
+    long self = syscall(SYS_gettid);
+    /* An error says that kcmp(2) is denied; whoever denies that denies unshare(2). */
+    return syscall(SYS_kcmp, self, thread, KCMP_FS_, 0, 0) <= 0 &&
+           syscall(SYS_kcmp, self, thread, KCMP_FILES_, 0, 0) <= 0;
+}

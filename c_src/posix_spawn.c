@@ -1,0 +1,132 @@
+/* posix_spawn(3), with the child bound: what glibc's child does, in its order, on the road of spawn.c and by its rules.
+ *
+ * The one addition stands where credentials no longer change, and before the file actions: opening a FIFO may take for
+ * ever. There are no reports by pipe, whose descriptors the file actions could hit: the child writes what failed into
+ * memory that it shares with us, also where it has a copy of all other. */
+#include "internal.h"
+#include "pdeathsig.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifdef SYS_fcntl64
+#define FCNTL SYS_fcntl64
+#else
+#define FCNTL SYS_fcntl
+#endif
+#ifdef SYS_setresuid32
+#define SETRESGID SYS_setresgid32
+#define SETRESUID SYS_setresuid32
+#else
+#define SETRESGID SYS_setresgid
+#define SETRESUID SYS_setresuid
+#endif
+
+IN_CHILD static bool schedule(const struct pds_posix *posix)
+{
+    struct sched_param parameters = {.sched_priority = posix->priority};
+    if (posix->scheduling == 0)
+        return true;
+    if (posix->scheduling == 1)
+        return syscall(SYS_sched_setparam, 0, &parameters) == 0;
+    return syscall(SYS_sched_setscheduler, 0, posix->policy, &parameters) == 0;
+}
+
+IN_CHILD static bool reset_ids(void)
+{
+    return syscall(SETRESUID, -1, getuid(), -1) == 0 && syscall(SETRESGID, -1, getgid(), -1) == 0;
+}
+
+/* Whatever has that number is closed first: with no descriptor left there is room then. */
+IN_CHILD static bool open_as(const struct pds_action *action)
+{
+    syscall(SYS_close, action->fd);
+    long fd = syscall(SYS_openat, AT_FDCWD, action->path, action->flags | O_LARGEFILE, action->mode);
+    if (fd < 0 || fd == action->fd)
+        return fd >= 0;
+    return syscall(SYS_dup3, fd, action->fd, 0) == action->fd && syscall(SYS_close, fd) == 0;
+}
+
+/* Onto itself: it is to be inherited. */
+IN_CHILD static bool duplicate(int fd, int to)
+{
+    if (fd != to)
+        return syscall(SYS_dup3, fd, to, 0) == to;
+    long flags = syscall(FCNTL, fd, F_GETFD, 0);
+    return flags >= 0 && syscall(FCNTL, fd, F_SETFD, flags & ~FD_CLOEXEC) == 0;
+}
+
+IN_CHILD static bool act(const struct spawning *spawning, const struct pds_action *action)
+{
+    switch (action->what) {
+    case PDS_OPEN:
+        return open_as(action);
+    case PDS_CLOSE:
+        syscall(SYS_close, action->fd); /* that it was not open is no error */
+        return true;
+    case PDS_DUP2:
+        return duplicate(action->fd, action->to);
+    default:
+        pds_child_close_from(spawning, (unsigned int)action->fd);
+        return true;
+    }
+}
+
+IN_CHILD void pds_become_by_posix_spawn(struct spawning *spawning)
+{
+    const struct pds_spawn *s = spawning->s;
+    const struct pds_posix *posix = spawning->posix;
+    pds_child_take_place(spawning);
+    pds_child_drop_handlers(spawning);
+    for (int sig = 1; sig <= 64; sig++) {
+        if (posix->defaults >> (sig - 1) & 1)
+            pds_child_let_die_of(sig);
+    }
+    if (!schedule(posix) || (s->new_session && syscall(SYS_setsid) < 0) ||
+        (s->process_group >= 0 && syscall(SYS_setpgid, 0, s->process_group) != 0) ||
+        (posix->reset_ids && !reset_ids()) || !pds_child_keep(spawning) || !pds_child_bind(spawning))
+        return;
+    for (int i = 0; i < posix->actions_count; i++) {
+        if (!act(spawning, &spawning->actions[i]))
+            return;
+    }
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spawning->mask, NULL, _NSIG / 8);
+    pds_child_exec(spawning);
+}
+
+static void as_sigset(uint64_t signals, sigset_t *set)
+{
+    sigemptyset(set);
+    for (int sig = 1; sig <= 64; sig++) {
+        if (signals >> (sig - 1) & 1)
+            sigaddset(set, sig);
+    }
+}
+
+int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix, const struct pds_action *actions,
+                    const char *executables, const char *argv, const char *envp)
+{
+    struct spawning *spawning = mmap(NULL, sizeof *spawning, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (spawning == MAP_FAILED)
+        return pds_fail(errno, "mmap");
+    bool own_credentials = posix->reset_ids && (geteuid() != getuid() || getegid() != getgid());
+    *spawning = (struct spawning){.s = s, .posix = posix, .actions = actions, .keep = &s->lifeline};
+    s->keep_count = s->lifeline >= 0;
+    s->errpipe_write = -1;
+    spawning->share_memory = !own_credentials;
+    struct quiet before;
+    pds_quiet(&before);
+    spawning->mask = before.mask;
+    if (posix->set_mask)
+        as_sigset(posix->mask, &spawning->mask);
+    sigdelset(&spawning->mask, s->sig);
+    int pid = pds_start(spawning, executables, argv, envp);
+    pds_loud(&before);
+    munmap(spawning, sizeof *spawning);
+    return pid;
+}

@@ -1,0 +1,98 @@
+/* system(3), with the shell bound. As libc's: SIGINT and SIGQUIT, which the terminal sends to the shell too, are
+ * ignored in the whole process meanwhile, by however many threads are here; SIGCHLD is blocked in this one. */
+#include "internal.h"
+#include "pdeathsig.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/wait.h>
+
+static const int IGNORED[] = {SIGINT, SIGQUIT};
+enum { COUNT = sizeof IGNORED / sizeof *IGNORED };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int here;
+static struct sigaction before[COUNT];
+
+static void ignore(void)
+{
+    struct sigaction nothing;
+    memset(&nothing, 0, sizeof nothing);
+    nothing.sa_handler = SIG_IGN;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; here == 0 && i < COUNT; i++)
+        sigaction(IGNORED[i], &nothing, &before[i]);
+    here++;
+    pthread_mutex_unlock(&lock);
+}
+
+static void heed_again(void)
+{
+    for (int i = 0; i < COUNT; i++)
+        sigaction(IGNORED[i], &before[i], NULL);
+}
+
+static void leave(void)
+{
+    pthread_mutex_lock(&lock);
+    if (--here == 0)
+        heed_again();
+    pthread_mutex_unlock(&lock);
+}
+
+static uint64_t not_ignored_before(void)
+{
+    uint64_t signals = 0;
+    for (int i = 0; i < COUNT; i++) {
+        if ((before[i].sa_flags & SA_SIGINFO) || before[i].sa_handler != SIG_IGN)
+            signals |= (uint64_t)1 << (IGNORED[i] - 1);
+    }
+    return signals;
+}
+
+static uint64_t as_bits(const sigset_t *set)
+{
+    uint64_t signals = 0;
+    for (int sig = 1; sig <= 64; sig++)
+        signals |= (uint64_t)(sigismember(set, sig) == 1) << (sig - 1);
+    return signals;
+}
+
+int pds_system(struct pds_spawn *s, const char *executables, const char *argv)
+{
+    sigset_t sigchld, mask;
+    int status, pid;
+    sigemptyset(&sigchld);
+    sigaddset(&sigchld, SIGCHLD);
+    ignore();
+    pthread_sigmask(SIG_BLOCK, &sigchld, &mask);
+    const struct pds_posix posix = {.set_mask = 1, .mask = as_bits(&mask), .defaults = not_ignored_before()};
+    int r = pid = pds_posix_spawn(s, &posix, NULL, executables, argv, NULL);
+    while (pid > 0 && (r = waitpid(pid, &status, 0)) < 0 && errno == EINTR)
+        ;
+    if (pid > 0)
+        r = r < 0 ? pds_fail(errno, "waitpid") : status;
+    leave();
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    return r;
+}
+
+void pds_system_before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void pds_system_after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+/* The threads that are here are not there. */
+void pds_system_after_fork_in_child(void)
+{
+    pthread_mutex_init(&lock, NULL);
+    if (here > 0)
+        heed_again();
+    here = 0;
+}

@@ -1,0 +1,429 @@
+"""fork_exec: the function beneath subprocess, asyncio and multiprocessing, with the child bound to this process.
+
+The fast road is c_src/spawn.c. The slow one is CPython's own fork_exec, with the binding in its ``preexec_fn``: for
+callers who have a ``preexec_fn``, and where nothing is compiled.
+"""
+
+import _signal
+import _thread
+import contextlib
+import errno
+import functools
+import operator
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from . import _core, _seam
+from ._arm import SIGKILL, notice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import _guard
+
+cpython = _seam.cpython
+_HAS_PROCESS_GROUP = sys.version_info >= (3, 11)
+_STRUCT = _core.ffi and _core.ffi.typeof("struct pds_spawn *")
+_GROUPS_MAX = 65536
+_ID_MAX = 2**32 - 1  # which means: as it is
+# Which errors before exec are about cwd, Popen asks by another word since 3.12.1.
+_SAYS_CHDIR = "noexec:chdir" in subprocess.Popen._execute_child.__code__.co_consts  # type: ignore[attr-defined]
+
+
+class Binding(NamedTuple):
+    """What a child gets when this process dies, and who of its group gets it too."""
+
+    sig: int
+    group: bool = False
+    guard: "_guard.Terms | None" = None
+
+
+class _Default(int):
+    """SIGKILL, if the caller has not asked for anything else."""
+
+    def __repr__(self) -> str:
+        return "SIGKILL"
+
+
+KILL: int = _Default(SIGKILL)
+_USUAL = Binding(SIGKILL)
+USUAL_GRACE = 5  # seconds
+
+
+def binding(
+    pdeathsig: object, scope: object, grace: object = None, *, name: str = "pdeathsig", linger: bool = False
+) -> "Binding | None":
+    """The arguments of that name; None: not bound. TypeError or ValueError names the argument: ``name`` is what the
+    first one is called there. ``linger``: a guard lets live what the program leaves behind."""
+    if pdeathsig == SIGKILL and scope == "child" and grace is None and type(pdeathsig) is not bool and _core.backend:
+        return _USUAL
+    if scope not in ("child", "group", "tree"):
+        raise ValueError(f"scope: {scope!r} is not 'child', 'group' or 'tree'")
+    if pdeathsig is None:
+        if scope != "child":
+            raise ValueError(f"scope: there is no {scope!r} to bind with pdeathsig=None")
+        if grace is not None:
+            raise ValueError("grace: there is no signal that it would follow with pdeathsig=None")
+        return None
+    if not isinstance(pdeathsig, int) or isinstance(pdeathsig, bool):
+        raise TypeError(f"{name}: a signal number or None, not {type(pdeathsig).__name__}")
+    if pdeathsig not in _signal.valid_signals():
+        raise ValueError(f"{name}: {int(pdeathsig)} is not a signal number that can be sent here")
+    _core.require_linux("Popen()")
+    if scope == "tree" or grace is not None:
+        return _guarded_binding(pdeathsig, scope, grace, name, linger)
+    if scope == "group" and pdeathsig != SIGKILL:
+        raise ValueError(
+            f"{name}: to a group only SIGKILL, not {int(pdeathsig)}; scope='child' can send any signal, and with "
+            "grace= so can the others"
+        )
+    return Binding(int(pdeathsig), scope == "group")
+
+
+def _guarded_binding(sig: int, scope: Any, grace: Any, name: str, linger: bool) -> Binding:
+    from . import _guard
+
+    _guard.executable()
+    if grace is None:
+        grace = None if sig == SIGKILL else USUAL_GRACE
+    elif sig is KILL:
+        sig = signal.SIGTERM
+    return Binding(int(sig), guard=_guard.terms(int(sig), grace, scope, name)._replace(linger=linger))
+
+
+class Arguments(NamedTuple):
+    """Those of CPython's fork_exec, as 3.15 has them."""
+
+    args: Sequence[Any]
+    executables: Sequence[bytes]
+    close_fds: bool
+    keep: "tuple[int, ...]"
+    cwd: Any
+    env: "Sequence[bytes] | None"
+    p2cread: int
+    p2cwrite: int
+    c2pread: int
+    c2pwrite: int
+    errread: int
+    errwrite: int
+    errpipe_read: int
+    errpipe_write: int
+    restore_signals: bool
+    new_session: bool
+    process_group: int
+    gid: "int | None"
+    groups: "list[int] | None"
+    uid: "int | None"
+    umask: int
+    preexec_fn: "Callable[[], Any] | None"
+    vfork: bool = True
+
+
+_PREEXEC_FN = Arguments._fields.index("preexec_fn")
+
+
+def fork_exec(bound: Binding, beneath: Callable[..., int], arguments: "tuple[Any, ...]", started: "list[Any]") -> int:
+    """Start the program that ``arguments`` tell, those of this Python's fork_exec, and return its PID. ``beneath`` is
+    what to call on the slow road. What is put into ``started`` has the child's ``pid`` as soon as there is one."""
+    if not _HAS_PROCESS_GROUP:
+        arguments = (*arguments[:16], -1, *arguments[16:])
+    sig, group, guard = bound
+    fast = _core.backend == "compiled" and beneath is cpython and arguments[_PREEXEC_FN] is None
+    alone = exec_unbinds()
+    if fast and not group and not alone and guard is None:
+        return _spawn(started, sig, -1, False, *arguments)
+    given = Arguments(*arguments)
+    _check_keep(given.keep)
+    if guard is not None:
+        with_guard = functools.partial(_start_guard, guard, beneath, fast, len(arguments), started)
+        return with_guard(given, -1) if fast and guard.linger and _has_pidfds() else _with_lifeline(given, with_guard)
+    if group:
+        given = _with_own_group(given)
+    if fast:
+        return _with_lifeline(given, lambda given, lifeline: _spawn(started, sig, lifeline, group, *given))
+
+    by_preexec = functools.partial(_by_preexec, bound, beneath, len(arguments))
+    # There the kernel's parent is this thread. If it may end, a lifeline is what follows the process.
+    if group or alone or not _on_main_thread():
+        return _with_lifeline(given, by_preexec)
+    return by_preexec(given, -1)
+
+
+def _by_preexec(bound: Binding, beneath: Callable[..., int], count: int, given: Arguments, lifeline: int) -> int:
+    changed = given._replace(preexec_fn=_Preexec(bound, lifeline, given))
+    return beneath(*(changed[:count] if _HAS_PROCESS_GROUP else (*changed[:16], *changed[17:22])))
+
+
+def _start_guard(
+    terms: "_guard.Terms",
+    beneath: Callable[..., int],
+    fast: bool,
+    count: int,
+    started: "list[Any]",
+    given: Arguments,
+    lifeline: int,
+) -> int:
+    """Start the guard, which starts the program. It gets SIGKILL if we die before it holds the lifeline."""
+    from . import _guard
+
+    handle = _guard.Handle()
+    started.append(handle)
+    with contextlib.ExitStack() as unless_started, contextlib.ExitStack() as at_once:
+        unless_started.callback(handle.close)
+        program = _guard.Program(by_descriptor=any(new is not None for new in (given.uid, given.gid, given.groups)))
+        at_once.callback(program.close)
+        control = handle.offer(given.executables)
+        at_once.callback(os.close, control)
+        options = [*terms.options(), "--control", str(control), *program.options()]
+        if terms.linger:
+            options += ["--parent", _guard.this_process()]
+        if lifeline >= 0:
+            options += ["--close" if terms.linger and _has_pidfds() else "--lifeline", str(lifeline)]
+        changed = given._replace(
+            args=["pdeathsig-run", *options, "--", *given.args],
+            executables=[program.path],
+            keep=tuple(sorted((*given.keep, control, *program.keep))),
+        )
+        if fast:
+            handle.pid = _spawn(started, SIGKILL, -1, False, *changed)
+        else:
+            held = -1 if _on_main_thread() else lifeline
+            handle.pid = _by_preexec(Binding(SIGKILL), beneath, count, changed, held)
+        at_once.close()
+        error = handle.answer()
+        if error:
+            _replace_report(given.errpipe_read, b"OSError:%X:" % error)
+        elif handle.command_pid is not None:
+            unless_started.pop_all()
+    return handle.pid
+
+
+def end_child(pid: int, group: bool = False) -> None:
+    """Whoever is interrupted before he has the handle cannot end the child himself, nor the group that it leads."""
+    try:
+        if pid:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # is it ours, and not reaped?
+            if group and os.getpgid(pid) == pid:
+                os.killpg(pid, SIGKILL)
+            os.kill(pid, SIGKILL)
+            os.waitpid(pid, 0)
+    except (ChildProcessError, ProcessLookupError, PermissionError):
+        pass
+
+
+def start(bound: Binding, beneath: Callable[..., int], arguments: "tuple[Any, ...]") -> int:
+    """``fork_exec`` for callers who know nothing of us: if it is interrupted, it ends the child itself."""
+    started: list[Any] = []
+    try:
+        return fork_exec(bound, beneath, arguments, started)
+    except BaseException:
+        for spawn in started:
+            end_child(spawn.pid)
+        raise
+
+
+def is_bound(arguments: "tuple[Any, ...]") -> bool:
+    """Whether our slow road is above."""
+    return isinstance(arguments[_PREEXEC_FN if _HAS_PROCESS_GROUP else _PREEXEC_FN - 1], _Preexec)
+
+
+def exec_unbinds() -> bool:
+    """Such an exec counts as one of a set-user-ID program, and the kernel forgets the parent-death signal."""
+    return os.geteuid() != os.getuid() or os.getegid() != os.getgid()
+
+
+def _has_pidfds() -> bool:
+    """By one a guard follows us through an exec of ours, which closes a lifeline."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _on_main_thread() -> bool:
+    """The kernel's: threading's may be another."""
+    return _thread.get_native_id() == os.getpid()
+
+
+def _with_lifeline(given: Arguments, start: Callable[[Arguments, int], int]) -> int:
+    lifeline = _core.check(_core.lib.pds_lifeline())
+    try:
+        return start(given._replace(keep=tuple(sorted((*given.keep, lifeline)))), lifeline)
+    finally:
+        os.close(lifeline)
+
+
+def _with_own_group(given: Arguments) -> Arguments:
+    if given.process_group not in (-1, 0):
+        raise ValueError(f"process_group: with scope='group' the child leads its own, not {given.process_group}")
+    return given if given.new_session else given._replace(process_group=0)
+
+
+def _spawn(
+    started: "list[Any]",
+    sig: int,
+    lifeline: int,
+    group: bool,
+    args: Sequence[Any],
+    executables: Sequence[bytes],
+    close_fds: bool,
+    keep: "tuple[int, ...]",
+    cwd: Any,
+    env: "Sequence[bytes] | None",
+    p2cread: int,
+    p2cwrite: int,
+    c2pread: int,
+    c2pwrite: int,
+    errread: int,
+    errwrite: int,
+    errpipe_read: int,
+    errpipe_write: int,
+    restore_signals: bool,
+    new_session: bool,
+    process_group: int,
+    gid: "int | None",
+    groups: "list[int] | None",
+    uid: "int | None",
+    umask: int,
+    _: "Callable[[], Any] | None",
+    vfork: bool = True,
+) -> int:
+    """The fast road; arguments as in Arguments."""
+    if close_fds and errpipe_write < 3:
+        raise ValueError("errpipe_write must be >= 3")
+    _check_keep(keep)
+    null = _core.ffi.NULL
+    argv = [os.fsencode(argument) for argument in args]
+    spawn = _core.ffi.new(
+        _STRUCT,
+        (  # in the order of its fields
+            *(len(executables), len(argv), -1 if env is None else len(env)),
+            *(len(keep), -1 if groups is None else len(_checked(groups))),
+            *(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, errpipe_read, errpipe_write),
+            *(bool(close_fds), bool(restore_signals), bool(new_session), operator.index(process_group)),
+            *(_identity("uid", uid), _identity("gid", gid), operator.index(umask)),
+            *(vfork and _vfork_wanted(), _SAYS_CHDIR, _thread._count() > 0, sig, lifeline, group),
+        ),
+    )
+    started.append(spawn)
+    result: int = _core.lib.pds_spawn(
+        spawn,
+        _strings(executables),
+        _strings(argv),
+        null if env is None else _strings(env),
+        null if cwd is None else _strings([os.fsencode(cwd)]),
+        keep,
+        groups or null,
+    )
+    if result >= 0:
+        if spawn.reported:
+            _end_report(errpipe_read)
+        return result
+    if -result == errno.EAGAIN or _core.failed_call() == "clone":  # subprocess's own words
+        raise OSError(-result, os.strerror(-result))
+    return _core.check(result)
+
+
+def _check_keep(keep: "tuple[int, ...]") -> None:
+    if list(keep) != sorted({fd for fd in keep if isinstance(fd, int) and 0 <= fd < 2**31}):
+        raise ValueError("bad value(s) in fds_to_keep")
+
+
+def _end_report(errpipe_read: int) -> None:
+    """Popen now reads there until the end of file. A process that another thread forked meanwhile, and that never
+    execs, may hold the other end; the child has said all it will, so nobody has to wait for that one."""
+    _replace_report(errpipe_read, None)
+
+
+def _replace_report(errpipe_read: int, report: "bytes | None") -> None:
+    """By this one, or None: by what has been said so far."""
+    try:
+        file = os.memfd_create("pdeathsig")  # no pipe: of that too somebody might fork away the other end
+    except (OSError, AttributeError):  # a Python built for an older libc has none
+        if report is not None:
+            _replace_by_pipe(errpipe_read, report)
+        return
+    try:
+        os.write(file, os.read(errpipe_read, 4096) if report is None else report)
+    except OSError:  # RLIMIT_FSIZE
+        os.close(file)
+        if report is not None:
+            _replace_by_pipe(errpipe_read, report)
+        return
+    os.lseek(file, 0, os.SEEK_SET)
+    os.dup2(file, errpipe_read, inheritable=False)
+    os.close(file)
+
+
+def _replace_by_pipe(errpipe_read: int, report: bytes) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, report)
+    os.close(writer)
+    os.dup2(reader, errpipe_read, inheritable=False)
+    os.close(reader)
+
+
+def _strings(strings: Sequence[bytes]) -> bytes:
+    joined = b"\0".join((*strings, b""))
+    if joined.count(b"\0") != len(strings):
+        raise ValueError("embedded null byte")
+    return joined
+
+
+def _identity(name: str, number: "int | None") -> int:
+    if number is None or number == _ID_MAX:
+        return -1
+    if number > _ID_MAX:
+        raise OverflowError(f"{name} is greater than maximum")
+    return number
+
+
+def _checked(groups: "list[int]") -> "list[int]":
+    if len(groups) > _GROUPS_MAX:
+        raise ValueError("too many extra_groups")
+    if not all(0 <= group < _ID_MAX for group in groups):
+        raise ValueError("invalid group id")
+    return groups
+
+
+def _vfork_wanted() -> bool:
+    """CPython's switch for it, which before 3.11 is no argument."""
+    if _HAS_PROCESS_GROUP:
+        return True
+    try:
+        return bool(subprocess._USE_VFORK)
+    except Exception:
+        return True
+
+
+class _Preexec:
+    """The slow road's ``preexec_fn``: the caller's own first, as it may change credentials."""
+
+    def __init__(self, bound: Binding, lifeline: int, given: Arguments) -> None:
+        self._bound, self._lifeline, self._given = bound, lifeline, given
+        self._on_main = _on_main_thread()
+
+    def __call__(self) -> None:
+        given = self._given
+        if given.process_group >= 0 and not _HAS_PROCESS_GROUP:
+            os.setpgid(0, given.process_group)
+        if given.preexec_fn is not None:
+            self._bind()  # it may take its time
+            given.preexec_fn()  # and change credentials, or arm in its own way
+        self._bind()
+
+    def _bind(self) -> None:
+        sig, gone = self._bound.sig, False
+        # On another thread none: also not the caller's own, which would speak of that thread.
+        gone = bool(_core.check(_core.lib.pds_preexec(sig if self._on_main else 0)))
+        if not self._on_main and sig not in (SIGKILL, signal.SIGSTOP):
+            signal.signal(sig, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [sig])
+        if self._lifeline >= 0:
+            gone |= bool(_core.check(_core.lib.pds_lifeline_hold(self._lifeline, sig, self._bound.group)))
+        if gone:
+            _core.lib.pds_die(sig, notice(_core.lib.pds_parent(), sig, None))

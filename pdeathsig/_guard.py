@@ -1,0 +1,245 @@
+"""The guard, from the side of those who start it: the executable ``pdeathsig-run`` (c_src/guard) and its socket."""
+
+import _signal
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._arm import SIGKILL, check_grace, check_pid, check_signal, signal_name
+
+if TYPE_CHECKING:
+    from typing import BinaryIO, Literal
+
+    Scope = Literal["child", "group", "tree"]
+
+SCOPES = ("child", "group", "tree")
+_PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pdeathsig-run")
+_MESSAGE = struct.Struct("=ii")  # struct message of c_src/guard/control.c
+_STARTED, _EXEC_FAILED, _GUARD_FAILED = 1, 2, 3
+_NOT_STARTED = 125  # its exit status
+_HIGH = 200  # out of the way of standard input, output and error
+
+
+class Terms(NamedTuple):
+    """How a guard ends what is below it."""
+
+    sig: int
+    grace: float  # seconds from sig to SIGKILL
+    scope: str
+    linger: bool = False
+
+    def options(self) -> "list[str]":
+        name = signal_name(self.sig).removeprefix("SIG") if self.sig < 32 else str(self.sig)
+        grace = f"{self.grace:.9f}".rstrip("0").rstrip(".")
+        return ["--signal", name, "--grace", grace, "--scope", self.scope, *["--linger"] * self.linger]
+
+
+class Program:
+    """The executable, to be started once, also by another user who may not reach it by its path."""
+
+    def __init__(self, by_descriptor: bool) -> None:
+        self.path = os.fsencode(executable())
+        self.keep: "tuple[int, ...]" = ()
+        if by_descriptor and os.path.exists("/proc/self/fd"):
+            with open(self.path, "rb", opener=lambda path, _: os.open(path, os.O_PATH | os.O_CLOEXEC)) as file:
+                fd = _moved_up(file)
+            self.path, self.keep = b"/proc/self/fd/%d" % fd, (fd,)
+
+    def options(self) -> "list[str]":
+        return [option for fd in self.keep for option in ("--close", str(fd))]
+
+    def close(self) -> None:
+        for fd in self.keep:
+            os.close(fd)
+
+
+def executable() -> str:
+    """Where it is, or an error that says what to do."""
+    if not os.access(_PATH, os.X_OK):
+        raise FileNotFoundError(2, "the guard was not built with this pdeathsig; reinstall it with a C compiler", _PATH)
+    return _PATH
+
+
+class Handle:
+    """One guard that was started for a Popen: what it has said, and what it can be asked."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.command_pid: "int | None" = None
+        self._socket: "socket.socket | None" = None
+
+    def offer(self, executables: "Sequence[bytes]") -> int:
+        """Tell it what to try in turn. Returns its end of the socket, which the caller closes."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, _moved_up(ours))
+            self._socket.setblocking(True)
+            self._offer(b"".join(path + b"\0" for path in executables))
+            return _moved_up(theirs)
+
+    def _offer(self, paths: bytes) -> None:
+        assert self._socket is not None
+        try:
+            self._socket.send(paths)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG)) from None
+            raise
+
+    def answer(self) -> int:
+        """Wait for its word on the command: 0: it runs; else the errno of exec. OSError: the guard itself failed."""
+        what, value = self._read()
+        if what == _GUARD_FAILED:
+            raise OSError(value, f"{os.strerror(value)} (in the guard)")
+        if what == _STARTED:
+            self.command_pid = value
+        elif what == 0 and self._has_refused():
+            raise OSError(errno.EIO, "pdeathsig-run could not start; it has said why on stderr")
+        return value if what == _EXEC_FAILED else 0
+
+    def _read(self) -> "tuple[int, int]":
+        assert self._socket is not None
+        answer = self._receive(self._socket) if self._has_answered(self._socket) else b""
+        if not answer:  # it could not be executed, or was killed: its exit status tells
+            return 0, 0
+        what, value = _MESSAGE.unpack(answer)
+        return what, value
+
+    def _has_refused(self) -> bool:
+        """Whether it has ended without a word, as it does when it makes nothing of its options."""
+        try:
+            end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:  # reaped by somebody
+            return False
+        return end is not None and (end.si_code, end.si_status) == (os.CLD_EXITED, _NOT_STARTED)
+
+    def _receive(self, ours: "socket.socket") -> bytes:
+        """Its word, or nothing: it is gone. That it has gone without reading ours is told first, and once."""
+        try:
+            return ours.recv(_MESSAGE.size)
+        except ConnectionResetError:
+            return ours.recv(_MESSAGE.size)
+
+    def _has_answered(self, ours: "socket.socket") -> bool:
+        poll = select.poll()
+        poll.register(ours, select.POLLIN)
+        try:
+            pidfd = os.pidfd_open(self.pid)  # a forked sibling of ours may hold its end of the socket
+        except (OSError, AttributeError):
+            return bool(poll.poll())
+        try:
+            poll.register(pidfd, select.POLLIN)
+            return ours.fileno() in dict(poll.poll())
+        finally:
+            os.close(pidfd)
+
+    def send(self, sig: int) -> bool:
+        """Signal the command; with SIGKILL, end all. False: the guard does not listen any more."""
+        ours = self._socket
+        try:
+            return ours is not None and ours.send(_MESSAGE.pack(0, sig), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT) > 0
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        ours, self._socket = self._socket, None
+        try:
+            if ours is not None:
+                ours.close()
+        except OSError:
+            pass  # somebody has closed what he did not know
+
+    __del__ = close
+
+
+def _moved_up(end: "socket.socket | BinaryIO") -> int:
+    try:
+        return fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except OSError:  # RLIMIT_NOFILE is lower
+        return fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def guarded(
+    argv: "Sequence[Any]",
+    sig: int = _signal.SIGTERM,
+    grace: "float | None" = 5,
+    scope: "Scope" = "tree",
+    parent: "int | Literal['process'] | None" = "process",
+    linger: bool = False,
+) -> "list[Any]":
+    """``argv`` with the guard before it, for any spawner: asyncio, anyio, trio, supervisord, a Makefile, another
+    language. Nothing below the command outlives the command, the process that starts this, or ``parent``: it gets
+    ``sig``, and ``grace`` seconds later SIGKILL.
+
+    :param argv: the program and its arguments; the program is looked for in PATH, as execvp(3) does.
+    :param sig: a signal number.
+    :param grace: seconds; None: SIGKILL follows at once.
+    :param scope: ``"tree"``: all that is below, setsid(2) and double forks or not; ``"group"``: what is in the process
+        group that the command starts in; ``"child"``: the command alone.
+    :param parent: whose death ends it too. ``"process"``: this one, so that there is no race with our own death; but
+        argv is then good in this process's lifetime only. A PID: that one. None: nobody's but the direct parent's; for
+        what is written down and started later by others.
+    :param linger: what the command leaves behind, a server that it started in the background, may live until those do
+        not.
+
+    Raises TypeError or ValueError that names the argument, ProcessLookupError if there is no ``parent``, and
+    FileNotFoundError if the guard was not built.
+    """
+    if isinstance(argv, (str, bytes)) or not isinstance(argv, Sequence):
+        raise TypeError(f"argv: a sequence of program and arguments, not {type(argv).__name__}")
+    if not argv:
+        raise ValueError("argv: no program")
+    options = terms(check_signal(sig), grace, scope, "sig")._replace(linger=bool(linger)).options()
+    if parent is not None:
+        pid = os.getpid() if parent == "process" else check_pid(parent)
+        options += ["--parent", _named(pid)]
+    return [executable(), *options, "--", *argv]
+
+
+def in_front(
+    terms: Terms, parent: int, executables: "Sequence[bytes]", argv: "Sequence[Any]"
+) -> "tuple[list[bytes], list[bytes]]":
+    """``executables`` and ``argv`` with the guard before them, for those to whom it cannot report; as they are if there
+    is nothing to execute, which is then the caller's error. ``parent``: a PID, that of the process to follow."""
+    program = next((path for path in executables if os.access(path, os.X_OK) and not os.path.isdir(path)), None)
+    if program is None:
+        return list(executables), [os.fsencode(argument) for argument in argv]
+    options = [*terms.options(), "--parent", _named(parent), "--executable", program, "--"]
+    return [os.fsencode(executable())], [os.fsencode(word) for word in ("pdeathsig-run", *options, *argv)]
+
+
+def terms(sig: int, grace: "float | None", scope: str, sig_name: str) -> Terms:
+    if scope not in SCOPES:
+        raise ValueError(f"scope: {scope!r} is not 'child', 'group' or 'tree'")
+    if grace is None or (grace == 0 and type(grace) in (int, float)):
+        return Terms(sig, 0, scope)
+    if sig == SIGKILL:
+        raise ValueError(
+            f"grace: nothing survives SIGKILL for that long; give {sig_name}=SIGTERM or another signal too"
+        )
+    return Terms(sig, check_grace(grace, sig) or 0, scope)
+
+
+def this_process() -> str:
+    """As --parent takes it."""
+    return _named(os.getpid())
+
+
+def _named(pid: int) -> str:
+    return f"{pid}:{_start_time(pid)}"
+
+
+def _start_time(pid: int) -> int:
+    """With the PID, it tells a process from all others (proc_pid_stat(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[19])
+    except FileNotFoundError:
+        if not os.path.exists("/proc/self/stat"):
+            return 0
+        raise ProcessLookupError(3, f"parent: there is no process {pid}") from None

@@ -1,0 +1,52 @@
+"""/proc/PID/stat, as far as it is needed here: proc_pid_stat(5)."""
+
+import os
+from typing import NamedTuple
+
+
+class Process(NamedTuple):
+    state: str
+    parent: int
+    group: int
+    threads: int
+    start: int
+    """In clock ticks since boot: with the PID, it tells a process from all others."""
+    deaf: int
+    """Signals that its main thread blocks or ignores: bit 0 is signal 1, up to 31."""
+    image: "tuple[bytes, ...]"
+    """Where its stack, arguments and environment begin. The kernel chooses that at random on exec, and fork keeps it.
+    Zeros: it is a kernel thread, in the middle of exec, or may not be looked at (ptrace(2), PTRACE_MODE_READ)."""
+
+    @property
+    def alive(self) -> bool:
+        """A main thread that has ended before the others looks like a zombie."""
+        return self.state not in "ZX" or self.threads > 1
+
+
+def read(pid: "int | str") -> "Process | None":
+    """None: there is no such process, or it cannot be seen. "PID/task/TID": a thread."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    fields = text.rpartition(b")")[2].split()
+    parent, group, threads, start, blocked, ignored = (int(fields[i]) for i in (1, 2, 17, 19, 29, 30))
+    image = (fields[25], fields[45], fields[47])
+    return Process(chr(fields[0][0]), parent, group, threads, start, blocked | ignored, image)
+
+
+def is_leader(pid: int) -> bool:
+    """Threads have a hidden directory there too."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return any(line == b"Tgid:\t%d\n" % pid for line in file)
+    except OSError:
+        return False
+
+
+def numbers(path: str) -> "list[int]":
+    try:
+        return [int(name) for name in os.listdir(path) if name.isdigit()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []

@@ -1,0 +1,96 @@
+"""Beneath every spawn of a family member. It costs a start-up next to nothing: neither subprocess nor what binds a
+child is imported before the first one.
+
+subprocess, asyncio and multiprocessing start programs by ``_posixsubprocess.fork_exec``, and subprocess some by
+``os.posix_spawn`` unless ``_USE_POSIX_SPAWN`` is off. What os has besides is in ``OS``.
+"""
+
+import _posixsubprocess
+import os
+import sys
+
+from . import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
+OS = ("posix_spawn", "posix_spawnp", "system", "_spawnvef")
+
+cpython: "Callable[..., int]" = _posixsubprocess.fork_exec
+beneath: "dict[str, Callable[..., Any]]" = {name: getattr(os, name) for name in OS}
+
+
+def put() -> None:
+    """Once in a process, when it becomes a member."""
+    if _posixsubprocess.fork_exec is fork_exec:
+        return
+    _posixsubprocess.fork_exec = fork_exec
+    for name in OS if _core.backend == "compiled" else ():
+        setattr(os, name, _of_os(name))
+    if "subprocess" in sys.modules:
+        _change(sys.modules["subprocess"])
+    else:
+        sys.meta_path.insert(0, _Finder())
+
+
+def fork_exec(*arguments: "Any") -> int:
+    """In the place of CPython's."""
+    from . import _members
+
+    return _members.fork_exec(arguments)
+
+
+def _of_os(name: str) -> "Callable[..., Any]":
+    def ours(*arguments: "Any", **options: "Any") -> "Any":
+        from . import _members
+
+        return _members.OS[name](*arguments, **options)
+
+    real = beneath[name]
+    ours.__name__, ours.__qualname__, ours.__doc__ = real.__name__, real.__qualname__, real.__doc__
+    ours.__wrapped__ = real  # type: ignore[attr-defined]
+    return ours
+
+
+def without_family(beneath: "Callable[..., int]") -> "Callable[..., int]":
+    """For a child that is bound already, or is not to be."""
+    return cpython if beneath is fork_exec else beneath
+
+
+def _change(subprocess: "Any") -> None:
+    if getattr(subprocess, "_fork_exec", None) is cpython:
+        subprocess._fork_exec = fork_exec
+    subprocess._USE_POSIX_SPAWN = False
+
+
+class _Finder:
+    """Changes subprocess when that has been imported, once."""
+
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "ModuleSpec | None":
+        if name != "subprocess":
+            return None
+        from importlib.util import find_spec
+
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
+        return spec
+
+
+class _Loader:
+    def __init__(self, loader: "Any") -> None:
+        self._loader = loader
+
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
+        module: "ModuleType | None" = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: "Any") -> None:
+        module.__loader__ = module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        _change(module)

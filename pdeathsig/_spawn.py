@@ -1,0 +1,180 @@
+"""Popen, run, call, check_call, check_output: ``subprocess`` itself, with the binding built in.
+
+All of CPython's own Python code is used as it is. The one seam is ``fork_exec`` beneath it, a global of its module: so
+its functions are run here with globals that are those of its module, live, but for the seam.
+"""
+
+import functools
+import subprocess
+from signal import SIGCONT
+from types import CodeType, FunctionType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from . import _fork_exec, _install
+from ._arm import SIGKILL
+from ._fork_exec import KILL
+
+if TYPE_CHECKING:
+    from ._guard import Handle, Scope
+
+_LAST_SIGNAL = 64
+_HAS_NAME = hasattr(subprocess, "_fork_exec")
+# As they are now: a test may put a mock in their place.
+_EXECUTE_CHILD = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+_FUNCTIONS = {name: getattr(subprocess, name) for name in ("run", "call", "check_call", "check_output")}
+
+
+def _within(function: Any, **changes: Any) -> Any:
+    """That function of subprocess, with its module's globals as they are now, but for these."""
+    now = {**vars(subprocess), **changes}
+    copy = FunctionType(_code(function.__code__), now, function.__name__, function.__defaults__, function.__closure__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+@functools.lru_cache(maxsize=16)
+def _code(original: CodeType) -> CodeType:
+    """A copy, whose inline caches are for our globals: subprocess's own keep their speed."""
+    return original.replace()
+
+
+class Popen(subprocess.Popen):  # type: ignore[type-arg]
+    """``subprocess.Popen`` whose child dies with this process.
+
+    Every argument, attribute and error is subprocess's own; these are added, by keyword only:
+
+    :param pdeathsig: the signal number the child gets when this process dies, whichever thread called; None: none. It
+        is not ignored or blocked in the child, whatever is inherited. Armed after ``user=``, ``group=`` and
+        ``extra_groups=``; exec of a set-user-ID or set-group-ID program undoes it.
+    :param scope: ``"child"``: the started process. ``"group"``: also its process group, which it leads (or its session,
+        with ``start_new_session``): a shell with its whole pipeline. The kernel kills them, with SIGKILL only. Out of
+        reach is who leaves the group (setsid(2)) and a group whose every process closes descriptors it does not know;
+        the child itself is then bound all the same. ``"tree"``: all that is below the program, wherever it went; it
+        ends when this process dies, when the program ends, and by ``kill()``. A guard (``pdeathsig-run``) does it:
+        ``pid`` is the guard's, ``command_pid`` the program's; ``returncode`` is the program's, and signals reach it.
+        An ``exec`` of this process ends a group or a tree too.
+    :param grace: seconds from the signal to SIGKILL, for any program, by a guard; the signal is then SIGTERM if
+        ``pdeathsig`` does not say otherwise. None: with ``scope="tree"`` and another signal than SIGKILL, 5.
+
+    No memory is copied, however large this process is; but with ``user=``, ``group=``, ``extra_groups=`` or
+    ``preexec_fn`` it is, as in subprocess. With a ``preexec_fn``, on a thread other than the main one, the child is
+    bound as a group is, by descriptor: one that closes all of them ends there.
+
+    Raises what subprocess.Popen raises, TypeError or ValueError that names the argument, and OSError with the name
+    of the system call where the binding is refused. No child is left then.
+
+    Rests on prctl(2), PR_SET_PDEATHSIG, and for groups on fcntl(2), F_SETOWN and F_SETSIG.
+    """
+
+    _binding: "_fork_exec.Binding | None" = _fork_exec.Binding(SIGKILL)
+    _guard: "Handle | None" = None
+
+    def __init__(
+        self,
+        *args: Any,
+        pdeathsig: "int | None" = KILL,
+        scope: "Scope" = "child",
+        grace: "float | None" = None,
+        **kwargs: Any,
+    ) -> None:
+        self._binding = _fork_exec.binding(pdeathsig, scope, grace)
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            if self._child_created and self.returncode is None:  # type: ignore[attr-defined]
+                _fork_exec.end_child(self.pid)
+                self.returncode = -SIGKILL
+            raise
+
+    def _execute_child(self, *args: Any) -> None:
+        seam = _Seam(self._binding)
+        execute = _within(_EXECUTE_CHILD, **seam.globals())
+        try:
+            execute(self, *args)
+        except BaseException:
+            if self.returncode is None and seam.end_child():  # else CPython's code has reaped it
+                self.returncode = -SIGKILL
+            raise
+        self._guard = seam.guard()
+
+    @property
+    def command_pid(self) -> int:
+        """The PID of the program itself: ``pid``, unless there is a guard, whose PID that is then."""
+        guard = self._guard
+        return self.pid if guard is None or guard.command_pid is None else guard.command_pid
+
+    def send_signal(self, sig: int) -> None:
+        """Send the command a signal, if it still runs; with a guard, SIGKILL ends all that the guard is there for."""
+        if self._guard is None or not (isinstance(sig, int) and 0 < sig <= _LAST_SIGNAL):
+            super().send_signal(sig)
+        elif self.poll() is None:
+            if not self._guard.send(sig):
+                super().send_signal(sig)
+            elif sig == SIGKILL:
+                super().send_signal(SIGCONT)
+
+    def _handle_exitstatus(self, *args: Any) -> None:
+        super()._handle_exitstatus(*args)  # type: ignore[misc]
+        if self._guard is not None:
+            self._guard.close()
+
+
+class _Seam:
+    """One call of ``fork_exec`` from CPython's code."""
+
+    __slots__ = ("_bound", "_started")
+
+    def __init__(self, bound: "_fork_exec.Binding | None") -> None:
+        self._bound = bound
+        self._started: list[Any] = []
+
+    def globals(self) -> "dict[str, Any]":
+        # before 3.11 it is an attribute of that module
+        seam = {"_fork_exec": self} if _HAS_NAME else {"_posixsubprocess": SimpleNamespace(fork_exec=self)}
+        return seam if self._bound is None else {**seam, "_USE_POSIX_SPAWN": False}
+
+    def __call__(self, *arguments: Any) -> int:
+        beneath = _install.beneath()
+        if self._bound is None:
+            return beneath(*arguments)
+        return _fork_exec.fork_exec(self._bound, beneath, arguments, self._started)
+
+    def guard(self) -> "Handle | None":
+        return next((spawn for spawn in self._started if hasattr(spawn, "command_pid")), None)
+
+    def end_child(self) -> bool:
+        pids = [spawn.pid for spawn in self._started if spawn.pid]
+        for pid in pids:
+            _fork_exec.end_child(pid, self._bound is not None and self._bound.group)
+        guard = self.guard()
+        if guard is not None:
+            guard.close()
+        return bool(pids)
+
+
+def _call(name: str, args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> Any:
+    functions: dict[str, Any] = {"Popen": Popen, "run": run, "call": call}
+    return _within(_FUNCTIONS[name], **functions)(*args, **kwargs)
+
+
+def run(*popenargs: Any, **kwargs: Any) -> "subprocess.CompletedProcess[Any]":
+    """``subprocess.run`` by this module's Popen: also ``pdeathsig=`` and ``scope=``."""
+    completed: subprocess.CompletedProcess[Any] = _call("run", popenargs, kwargs)
+    return completed
+
+
+def call(*popenargs: Any, **kwargs: Any) -> int:
+    """``subprocess.call`` by this module's Popen: also ``pdeathsig=`` and ``scope=``."""
+    returncode: int = _call("call", popenargs, kwargs)
+    return returncode
+
+
+def check_call(*popenargs: Any, **kwargs: Any) -> int:
+    """``subprocess.check_call`` by this module's Popen: also ``pdeathsig=`` and ``scope=``."""
+    returncode: int = _call("check_call", popenargs, kwargs)
+    return returncode
+
+
+def check_output(*popenargs: Any, **kwargs: Any) -> Any:
+    """``subprocess.check_output`` by this module's Popen: also ``pdeathsig=`` and ``scope=``."""
+    return _call("check_output", popenargs, kwargs)

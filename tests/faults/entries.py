@@ -1,0 +1,309 @@
+"""The ways in, each with what must be true after it has worked, or failed. This runs in the process that is faulted.
+
+What it does between the two marks is what can be made to fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+BEGIN, END = -1001, -1002  # as inject.c knows them
+REPORT, GO = 100, 101  # descriptors of the driver: a line of JSON for each attempt; a byte before the second one
+NAMED_ERRORS = ("OSError", "SubprocessError", "MemoryError", "ImportError", "ModuleNotFoundError")
+
+
+def mark(descriptor: int) -> None:
+    with suppress(OSError):
+        os.close(descriptor)
+
+
+class Entry(NamedTuple):
+    attempt: Callable[[], Any]
+    """Marks, and calls us."""
+    wrong: Callable[[Any], str | None] = lambda _: None
+    """After an attempt that worked, with its result: what is not as it should be."""
+    prepare: Callable[[], object] = lambda: None
+    unchanged: Callable[[], str | None] = lambda: None
+    """After an attempt that failed: what is half done."""
+    again: bool = True
+    """Whether a second attempt must work where the first has failed."""
+    unbound: bool = False
+    """Whether after a failure it stays as unbound as before."""
+
+
+def marked(what: Callable[[], Any]) -> Any:
+    mark(BEGIN)
+    try:
+        return what()
+    finally:
+        mark(END)
+
+
+def on_thread(what: Callable[[], Any]) -> Any:
+    """On another thread than the main one, which then ends."""
+    results: list[Any] = []
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            results.append(what())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+# Each says that it is here, and would stay.
+ALONE = ["sh", "-c", "echo; exec sleep 1000"]
+PIPELINE = ["sh", "-c", "{ echo >&2; exec sleep 1000; } | { echo >&2; exec sleep 1000; }"]
+ESCAPED = ["sh", "-c", "setsid sh -c 'echo; exec sleep 1000' & echo; exec sleep 1000"]
+voices = os.pipe()
+tops: list[Any] = []
+MISSED = "missed, and does not say so"
+
+
+def start(by: Callable[..., Any], args: list[str], **options: Any) -> Any:
+    return by(args, stdout=voices[1], stderr=voices[1], **options)
+
+
+def says_nothing(args: list[str]) -> Callable[[Any], str | None]:
+    """Whoever started must speak up; for ever, if he does not: the runner has a deadline."""
+
+    def wrong(child: Any) -> str | None:
+        for _ in range(1 if args is ALONE else 2):
+            while not select.select([voices[0]], [], [], 0.01)[0]:
+                if child.poll() is not None:
+                    return f"ended: {child.returncode}"
+            os.read(voices[0], 1)
+        return None if child.poll() is None else f"ended: {child.returncode}"
+
+    return wrong
+
+
+def spawning(args: list[str] = ALONE, thread: bool = False, by: str = "Popen", **options: Any) -> Entry:
+    def attempt() -> Any:
+        import pdeathsig
+
+        popen = {"Popen": pdeathsig.Popen, "subprocess": subprocess.Popen}[by]
+        if "preexec_fn" in options:
+            options["preexec_fn"] = pdeathsig.preexec()
+        return marked(lambda: start(popen, args, **options))
+
+    return Entry((lambda: on_thread(attempt)) if thread else attempt, says_nothing(args))
+
+
+def installed() -> Any:
+    import pdeathsig
+
+    def both() -> Any:
+        pdeathsig.install()
+        return start(subprocess.Popen, ALONE)
+
+    return marked(both)
+
+
+def load() -> None:
+    """Imports are CPython's, which remembers a directory that it could not list."""
+    for module in ("pdeathsig._install", "multiprocessing.util"):
+        __import__(module)
+
+
+def arming(thread: bool = False, before: dict[str, Any] | None = None, **options: Any) -> Entry:
+    def attempt() -> None:
+        import pdeathsig
+
+        if "parent" in options and options["parent"] != "thread":
+            options["parent"] = os.getppid()
+        marked(lambda: pdeathsig.arm(**options))
+
+    def prepare() -> None:
+        import pdeathsig
+
+        if before is not None:
+            pdeathsig.arm(**before)
+
+    def unchanged() -> str | None:
+        import pdeathsig
+
+        status = pdeathsig.status()
+        if before is None:
+            return None if not status.armed and status.kernel_signal == 0 else f"half armed: {status!r}"
+        same = (status.signal, status.grace) == (before["sig"], before.get("grace"))
+        return None if status and same else f"what was armed before is not: {status!r}"
+
+    again = before is None
+    return Entry((lambda: on_thread(attempt)) if thread else attempt, not_armed, prepare, unchanged, again)
+
+
+def not_armed(_: object) -> str | None:
+    import pdeathsig
+
+    status = pdeathsig.status()
+    return None if status else f"not armed, and no word of it: {status!r}"
+
+
+def auto() -> None:
+    marked(lambda: __import__("pdeathsig.auto"))
+
+
+def family() -> None:
+    from pdeathsig import _environ
+
+    os.environ["PDEATHSIG"] = "TERM:5"
+    marked(_environ.start)
+
+
+def ended_by(name: str, victim: Any, **options: Any) -> Any:
+    import pdeathsig
+
+    return marked(lambda: getattr(pdeathsig, name)(victim, **options))
+
+
+def below(pid: int) -> list[int]:
+    found = []
+    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        found += [child, *below(child)]
+    return found
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
+def ending(name: str, args: list[str], **options: Any) -> Entry:
+    processes: list[int] = []
+
+    def prepare() -> None:
+        tops.append(start(subprocess.Popen, args, start_new_session=True))
+        says_nothing(args)(tops[0])
+        processes.extend((tops[0].pid, *below(tops[0].pid)))
+
+    def wrong(ended: Any) -> str | None:
+        left = {pid for pid in processes if state(pid) not in "ZX"}
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        return None if left == set(ended.left) else f"{MISSED}: {len(left - set(ended.left))}"
+
+    def unchanged() -> str | None:
+        frozen = [pid for pid in processes if state(pid) == "T"]
+        return f"left frozen: {frozen}" if frozen else None
+
+    return Entry(lambda: ended_by(name, tops[0], grace=0.2, **options), wrong, prepare, unchanged)
+
+
+ENTRIES: dict[str, Entry] = {
+    "arm()": arming(),
+    "arm(SIGTERM, grace)": arming(sig=signal.SIGTERM, grace=0.5),
+    "arm(), on a thread": arming(thread=True),
+    "arm(), another before": arming(before={"sig": signal.SIGTERM, "grace": 5.0}),
+    "arm(parent=pid)": arming(parent="getppid"),
+    'arm(parent="thread")': arming(parent="thread"),
+    "auto": Entry(auto, not_armed, again=False, unbound=True),
+    "PDEATHSIG": Entry(family, not_armed, again=False, unbound=True),
+    "preexec": spawning(by="subprocess", preexec_fn=None),
+    "Popen": spawning(),
+    "Popen, on a thread": spawning(thread=True),
+    "Popen, group": spawning(PIPELINE, scope="group"),
+    "Popen, group, on a thread": spawning(PIPELINE, thread=True, scope="group"),
+    "Popen, tree": spawning(ESCAPED, scope="tree"),
+    "Popen, tree, on a thread": spawning(ESCAPED, thread=True, scope="tree"),
+    "Popen, grace": spawning(grace=0.2),
+    "install": Entry(installed, says_nothing(ALONE), load),
+    "kill_tree": ending("kill_tree", ESCAPED),
+    "kill_tree, SIGKILL": ending("kill_tree", ESCAPED, sig=signal.SIGKILL),
+    "kill_group": ending("kill_group", PIPELINE),
+}
+
+
+def children() -> list[int]:
+    """Also those that have ended and wait for us."""
+    found = []
+    for task in os.listdir("/proc/self/task"):
+        with suppress(FileNotFoundError):
+            found += list(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+    return found
+
+
+def attempt(entry: Entry) -> dict[str, Any]:
+    """What came of it, in words for the runner."""
+    said: dict[str, Any] = {"error": None, "wrong": None}
+    before = set(children())
+    try:
+        result = entry.attempt()
+        mine.append(result)
+    except BaseException as error:
+        kinds = [kind.__name__ for kind in type(error).__mro__]
+        clear = any(kind in NAMED_ERRORS for kind in kinds)
+        said.update(error=f"{type(error).__name__}: {error}", wrong=None if clear else "no clear error")
+        said["wrong"] = said["wrong"] or entry.unchanged()
+        left = set(children()) - before
+        if left:
+            said["wrong"] = f"left behind: {[(pid, state(pid)) for pid in left]}"
+    else:
+        said["wrong"] = entry.wrong(result)
+    said["descriptors"] = sorted(os.readlink(f"/proc/self/fd/{fd}").partition(":")[0] for fd in descriptors())
+    return said
+
+
+mine: list[Any] = []  # what was started, until we are killed
+
+
+def descriptors() -> list[int]:
+    with os.scandir("/proc/self/fd") as found:
+        numbers = [int(entry.name) for entry in found]
+    return [fd for fd in numbers if os.path.exists(f"/proc/self/fd/{fd}") or os.path.lexists(f"/proc/self/fd/{fd}")]
+
+
+def tell(said: dict[str, Any]) -> None:
+    os.write(REPORT, json.dumps(said).encode() + b"\n")
+
+
+def drive(name: str, gate: int) -> NoReturn:
+    """In the driver: wait until it is traced, then attempt, and again if that has failed; then stay."""
+    entry = ENTRIES[name]
+    entry.prepare()
+    os.read(gate, 1)
+    os.close(gate)
+    said = attempt(entry)
+    tell(said)
+    if said["error"] is not None and entry.again:
+        os.read(GO, 1)
+        tell(attempt(entry))
+    while True:
+        signal.pause()
+
+
+GUARDED = "setsid sh -c 'exec sleep 1000' & echo; read x; exit 7"
+
+
+def drive_guard(gate: int) -> NoReturn:
+    """Become the guard of a command that says that it is there, and ends with 7 when it is told to."""
+    import pdeathsig
+
+    argv = pdeathsig.guarded(["sh", "-c", GUARDED], grace=0.3, parent=None)
+    os.read(gate, 1)
+    os.close(gate)
+    os.dup2(GO, 0)
+    os.dup2(REPORT, 1)
+    os.closerange(3, 256)
+    mark(BEGIN)
+    os.execv(argv[0], argv)
+    sys.exit(1)

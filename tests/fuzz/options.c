@@ -1,0 +1,67 @@
+/* The guard's command line: whatever it says, it is either taken, and then within bounds, or refused with status 125.
+ */
+#define PDS_VERSION "0"
+#include "kernel.h"
+
+#include "../../c_src/guard/options.c"
+#include "input.h"
+
+#include <assert.h>
+#include <setjmp.h>
+
+static jmp_buf over;
+static int status;
+
+void leave(int with)
+{
+    status = with;
+    longjmp(over, 1);
+}
+
+void say(int fd, const char *a, const char *b, const char *c, const char *d)
+{
+    const char *parts[] = {a, b, c, d};
+    size_t length = 0;
+    for (int i = 0; i < 4; i++)
+        length += parts[i] == NULL ? 0 : strlen(parts[i]);
+    assert(fd == STDERR_FILENO && length > 0);
+}
+
+void set_close_on_exec(int fd)
+{
+    assert(fd >= 0);
+}
+
+/* Every other descriptor is open. */
+static long sys6(long n, long a, long b, long c, long d, long e, long f)
+{
+    (void)b, (void)c, (void)d, (void)e, (void)f;
+    assert(n == SYS_fcntl || (n == SYS_write && a == STDOUT_FILENO));
+    return n == SYS_fcntl && a % 2 ? -EBADF : 0;
+}
+
+static void check(const struct options *options, char **arguments)
+{
+    char **last = arguments;
+    while (*last != NULL)
+        last++;
+    assert(options->sig >= 1 && options->sig <= 64 && options->grace_ns >= 0);
+    assert(options->scope == SCOPE_TREE || options->scope == SCOPE_GROUP || options->scope == SCOPE_CHILD);
+    assert(options->parent >= 0 && options->lifeline >= -1 && options->control >= -1);
+    assert(options->command >= arguments && options->command <= last);
+    assert(*options->command != NULL || options->control >= 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char **arguments = strings_in(data, size, 64);
+    struct guard guard = {0};
+    if (setjmp(over) == 0) {
+        read_options(&guard, arguments);
+        check(&guard.options, arguments);
+    } else {
+        assert(status == NOT_STARTED || status == 0);
+    }
+    free_strings(arguments);
+    return 0;
+}

@@ -1,0 +1,29 @@
+#!/bin/sh
+# PID 1 of a guest of kernels.sh: runs the tests twice, writes what came of it to the second serial line, and ends the machine.
+export PATH=/usr/bin:/usr/sbin HOME=/root
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm /results
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t tmpfs -o mode=755 tmpfs /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+uname -r >/results/release
+mkdir -m 777 /tmp/user
+# Thousands of starts: hours on an emulated processor.
+[ "$TESTS_SLOWNESS" = 1 ] || rm /tests/tests/test_killpoints.py
+
+cd /tests
+as_root() { setsid --wait "$@"; }
+as_user() { HOME=/tmp/user setsid --wait setpriv --reuid 12345 --regid 12345 --clear-groups --no-new-privs "$@"; }
+for who in root user; do
+    as_$who /venv/bin/pytest -q --color=no -p no:cacheprovider --timeout-method=signal --timeout=$((20 * TESTS_SLOWNESS)) --junitxml=/tmp/user/$who.xml $(cat /pytest)
+    mv /tmp/user/$who.xml /results
+done </dev/null >/dev/console 2>&1
+
+stty -F /dev/ttyS1 raw
+tar -cf /dev/ttyS1 -C /results .
+sync
+echo b >/proc/sysrq-trigger

@@ -1,0 +1,403 @@
+"""A member of the family binds everything that it starts: Python or not, by whatever road, from any thread."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Start
+from guarding import guards_end  # noqa: F401
+from harness import Process, Tree, run
+
+# Three that say who they are and stay: one of them in a session of its own, one of those forked away twice.
+AWAY = (
+    "setsid sh -c 'echo session $$; exec sleep 1000' & "
+    "(setsid sh -c 'echo double $$; exec sleep 1000' &); echo child $$; wait"
+)
+SERVER = "setsid sh -c 'echo server $$; exec sleep 1000' & echo shell $$"
+# How a program is started; `p` then has its pid.
+ROADS = {
+    "subprocess": "p = subprocess.Popen(command)",
+    "shell": "p = subprocess.Popen(command[2], shell=True)",
+    "run": "run = threading.Thread(target=subprocess.run, args=(command,)); run.start(); p = run",
+    "posix_spawn by subprocess": "p = subprocess.Popen(['/bin/sh', *command[1:]], close_fds=False)",
+    "new session": "p = subprocess.Popen(command, start_new_session=True)",
+    "preexec_fn": "p = subprocess.Popen(command, preexec_fn=lambda: None)",
+    "preexec_fn that arms": "p = subprocess.Popen(command, preexec_fn=raw_pdeathsig)",
+    "asyncio": """
+import asyncio
+loop = asyncio.new_event_loop()
+p = loop.run_until_complete(asyncio.create_subprocess_exec(*command))
+""",
+    "os.posix_spawn": "p = os.posix_spawn('/bin/sh', command, os.environ)",
+    "os.posix_spawnp": "p = os.posix_spawnp('sh', command, os.environ)",
+    "os.spawnvp": "p = os.spawnvp(os.P_NOWAIT, 'sh', command)",
+    "os.system": "run = threading.Thread(target=os.system, args=(command[2],)); run.start(); p = run",
+    "os.system by keyword": "run = threading.Thread(target=lambda: os.system(command=command[2])); run.start(); p = run",
+    "os.fork, os.execvp": "p = os.fork()\nif p == 0: os.execvp('sh', command)",
+    "pty.fork": "import pty\np, terminal = pty.fork()\nif p == 0: os.dup2(1, 2), os.dup2(channel, 1), os.execvp('sh', command)",
+}
+
+
+def spawning(road: str, command: str, thread: bool, then: str = "") -> str:
+    """An actor that starts that shell command, from a thread that ends when it is told to; what follows is the rest."""
+    body = "\n".join(f"    {line}" for line in f"{ROADS[road]}\nkeep.append(locals())".strip().splitlines())
+    return f"""
+import warnings
+warnings.simplefilter('ignore')
+command = ['sh', '-c', {command!r}]
+keep = []
+channel = os.dup(1)
+def spawn():
+{body}
+def begin():
+    spawn()
+    python("raw_pdeathsig(); here('raw'); forever()", env={{**os.environ, 'PDEATHSIG': '0'}})
+    wait()
+if {thread}:
+    thread = threading.Thread(target=begin); thread.start(); thread.join()
+else:
+    spawn()
+{then}
+forever()
+"""
+
+
+def processes(tree: Tree, *names: str) -> dict[str, Process]:
+    found = {}
+    for _ in names:
+        name, pid = tree.line().split()
+        found[name] = tree.adopt(pid)
+    assert set(found) == set(names)
+    return found
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_all_that_a_foreign_program_starts_dies_with_us(start: Start, road: str) -> None:
+    tree = start(spawning(road, AWAY, thread=False), PDEATHSIG="KILL")
+    found = processes(tree, "session", "double", "child")
+    tree.kill()
+    for process in found.values():
+        assert process.dies()
+    assert tree.all_gone()
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_from_a_thread_it_outlives_the_thread_and_not_the_process(start: Start, road: str) -> None:
+    if road == "asyncio" and sys.version_info < (3, 12):
+        pytest.skip("asyncio's own child watcher")
+    tree = start(spawning(road, AWAY, thread=True), PDEATHSIG="KILL")
+    found = processes(tree, "session", "double", "child", "raw")
+    tree.send("end the thread")
+    assert found.pop("raw").dies()
+    for process in found.values():
+        assert process.alive()
+    tree.kill()
+    for process in found.values():
+        assert process.dies()
+    assert tree.all_gone()
+
+
+@pytest.mark.parametrize("road", ["subprocess", "shell", "preexec_fn", "posix_spawn by subprocess"])
+def test_a_server_that_a_shell_leaves_behind_lives_while_we_do(start: Start, road: str) -> None:
+    then = "say('ended', os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT).si_pid)"
+    tree = start(spawning(road, SERVER, thread=False, then=then), PDEATHSIG="KILL")
+    seen = dict(tree.line().split() for _ in range(3))
+    server = tree.adopt(seen["server"])
+    assert server.alive()
+    tree.kill()
+    assert server.dies()
+    assert tree.all_gone()
+
+
+def test_foreign_programs_get_the_signal_and_the_grace(start: Start) -> None:
+    foreign = "from actors import *\nsignal.signal(signal.SIGTERM, lambda *_: (say('term'), os._exit(0)))\nhere('child'); forever()"
+    deaf = "from actors import *\nsignal.signal(signal.SIGTERM, lambda *_: say('deaf'))\nhere('child'); forever()"
+    for code, value, said in ((foreign, "TERM:60", "term"), (foreign, "TERM", "term"), (deaf, "TERM:0.1", "deaf")):
+        tree = start(
+            f"subprocess.Popen([sys.executable, '-S', '-c', {code!r}]); forever()",
+            PDEATHSIG=value,
+            PDEATHSIG_QUIET="1",
+        )
+        child = tree.process("child")
+        tree.kill()
+        tree.event(said)
+        assert child.dies()
+        assert tree.all_gone()
+
+
+PARENT = "from actors import *; say('child', os.getpid(), os.getppid()); forever()"
+
+
+def test_a_python_of_ours_is_our_child_and_binds_its_own(start: Start) -> None:
+    tree = start(f"p = python({PARENT!r}); say('popen', p.pid); forever()", PDEATHSIG="TERM")
+    seen = dict(tree.line().split(" ", 1) for _ in range(2))
+    pid, parent = seen["child"].split()
+    child = tree.adopt(pid)
+    assert (pid, parent) == (seen["popen"], str(tree.top.pid))
+    tree.kill()
+    assert child.dies()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "[sys.executable, '-I', '-c', code]",
+        "[sys.executable, '-uS', '-c', code]",
+        "[sys.executable, '-W', 'ignore', '-Es', '-c', code]",
+        "['python-of-another-name', '-c', code], executable=sys.executable",
+        "[sys.executable, '-c', code], env={}",
+        "[os.path.realpath(sys.executable), '-c', code], env={**os.environ, 'PYTHONHOME': sys.base_prefix}",
+        "['sh', '-c', 'exec \"$0\" \"$@\"', sys.executable, '-c', code]",
+    ],
+)
+def test_a_python_that_may_not_arm_itself_has_a_guard(start: Start, how: str) -> None:
+    code = "import os, signal; os.write(1, b'child %d %d\\n' % (os.getpid(), os.getppid())); signal.pause()"
+    tree = start(f"code = {code!r}\nsubprocess.Popen({how}); forever()", PDEATHSIG="KILL")
+    pid, parent = tree.event("child").split()
+    child = tree.adopt(pid)
+    assert Path(f"/proc/{parent}/comm").read_text() == "pdeathsig-run\n"
+    tree.kill()
+    assert child.dies()
+    assert tree.all_gone()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "[sys.executable, '-u', '-c', code]",
+        "[sys.executable, '-X', 'utf8', '-Wignore', '-c', code]",
+        "['python3', '-c', code], env={**os.environ, 'PATH': os.path.dirname(sys.executable)}",
+    ],
+)
+def test_options_do_not_keep_a_python_from_arming_itself(start: Start, how: str) -> None:
+    tree = start(f"code = {PARENT!r}\nsubprocess.Popen({how}); forever()", PDEATHSIG="KILL")
+    pid, parent = tree.event("child").split()
+    child = tree.adopt(pid)
+    assert parent == str(tree.top.pid)
+    tree.kill()
+    assert child.dies()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "subprocess.Popen(command, env={**os.environ, 'PDEATHSIG': '0'})",
+        "subprocess.Popen(command, env={**os.environ, 'PDEATHSIG': ''})",
+        "pdeathsig.Popen(command, pdeathsig=None)",
+        "os.environ.update(PDEATHSIG='0'); subprocess.Popen(command)",
+    ],
+)
+def test_what_is_to_live_on_does(start: Start, how: str) -> None:
+    tree = start(f"import pdeathsig; command = ['sh', '-c', {AWAY!r}]; {how}; forever()", PDEATHSIG="KILL")
+    found = processes(tree, "session", "double", "child")
+    tree.kill()
+    for process in found.values():
+        assert process.alive()
+
+
+@pytest.mark.parametrize(
+    ("scope", "living"),
+    [("child", {"session", "double"}), ("group", {"session", "double"}), ("tree", set()), ("", set())],
+)
+@pytest.mark.parametrize("value", ["KILL", "TERM", "TERM:9"])
+def test_scope(start: Start, scope: str, living: set[str], value: str) -> None:
+    tree = start(
+        spawning("subprocess", AWAY, thread=False), PDEATHSIG=value, PDEATHSIG_SCOPE=scope, PDEATHSIG_QUIET="1"
+    )
+    found = processes(tree, "session", "double", "child")
+    tree.kill()
+    for name in found.keys() - living:
+        assert found[name].dies()
+    for name in living:
+        assert found[name].alive()
+
+
+@pytest.mark.parametrize("scope", ["all", "Tree", "tree ", "0"])
+def test_a_bad_scope_stops_the_program_with_one_line(scope: str) -> None:
+    ended = run("print('still running')", PDEATHSIG="TERM", PDEATHSIG_SCOPE=scope)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert f"PDEATHSIG_SCOPE={scope!r}" in ended.stderr
+
+
+def test_start_up_imports_nothing_that_spawns(start: Start) -> None:
+    tree = start("wait()")  # the actors import subprocess: so
+    tree.send()
+    ended = run(
+        "import sys; print(*sorted({'subprocess', 'signal', 'socket', 'threading', 'multiprocessing', 'ctypes',"
+        " 'pdeathsig._install', 'pdeathsig._members', 'pdeathsig._fork_exec', 'pdeathsig._guard'} & set(sys.modules)))",
+        PDEATHSIG="TERM",
+    )
+    assert ended.stdout == "\n"
+
+
+def test_who_imported_subprocess_before_he_joined(start: Start) -> None:
+    tree = start(
+        f"os.environ['PDEATHSIG'] = 'KILL'; import pdeathsig.auto; subprocess.Popen(['sh', '-c', {AWAY!r}]); forever()"
+    )
+    found = processes(tree, "session", "double", "child")
+    tree.kill()
+    for process in found.values():
+        assert process.dies()
+
+
+def test_the_subprocess_module_is_as_it_would_be() -> None:
+    code = "import subprocess, sys; print(subprocess.__spec__, subprocess.__loader__, len(sys.meta_path), sep='\\n')"
+    plain, member = (run(code, PDEATHSIG=value).stdout.replace("0x", "").splitlines() for value in ("0", "KILL"))
+    assert [line.split(" at ")[0].split("object")[0] for line in member] == [
+        line.split(" at ")[0].split("object")[0] for line in plain
+    ]
+
+
+def test_errors_are_subprocess_s_own(start: Start) -> None:
+    code = """
+import os, resource, subprocess, sys
+def fails(*args, **options):
+    try: subprocess.Popen(*args, **options)
+    except OSError as error: print(type(error).__name__, error.errno, error.filename)
+before = os.listdir('/proc/self/fd')
+fails(['no-such-program'])
+fails(['/etc/passwd'])
+fails(['sleep', '1'], cwd='/no/such/directory')
+fails(['sleep', 'x' * 3000000])
+import socket
+now = len(os.listdir('/proc/self/fd'))
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+for limit in range(3, now + 6):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    fails(['sleep', '0'])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+print(os.listdir('/proc/self/fd') == before)
+try: os.waitpid(-1, 0)
+except ChildProcessError: print('no child')
+"""
+    plain, member = (run(code, PDEATHSIG=value, PYTHONWARNINGS="ignore") for value in ("0", "KILL"))
+    assert member.stderr == plain.stderr == ""
+    expected = [line for line in plain.stdout.splitlines() if not line.startswith("OSError 24")]
+    got = [line for line in member.stdout.splitlines() if not line.startswith("OSError 24")]
+    assert [line for line in got if line != "no child"] == [line for line in expected if line != "no child"]
+    assert "OSError 24 None" in member.stdout
+
+
+def test_an_exec_of_ours_ends_nothing(start: Start) -> None:
+    tree = start(
+        spawning("subprocess", AWAY, thread=False, then="wait(); os.execlp('sleep', 'sleep', '1000')"), PDEATHSIG="KILL"
+    )
+    found = processes(tree, "session", "double", "child")
+    tree.send()
+    tree.adopt(str(tree.top.pid)).wait_for_command("sleep")
+    for process in found.values():
+        assert process.alive()
+    tree.kill()
+    for process in found.values():
+        assert process.dies()
+
+
+def test_who_closes_all_that_he_does_not_know_ends_nothing(start: Start) -> None:
+    then = "os.closerange(3, 1000); say('closed')"
+    tree = start(spawning("subprocess", AWAY, thread=False, then=f"wait(); {then}"), PDEATHSIG="KILL")
+    found = processes(tree, "session", "double", "child")
+    tree.send()
+    tree.event("closed")
+    for process in found.values():
+        assert process.alive()
+    tree.kill()
+    for process in found.values():
+        assert process.dies()
+
+
+def test_what_a_forked_member_starts_is_its_own(start: Start) -> None:
+    tree = start(
+        f"""
+pid = os.fork()
+if pid == 0:
+    subprocess.Popen(['sh', '-c', {AWAY!r}])
+    forever()
+wait()
+os.kill(pid, signal.SIGKILL)
+say('killed')
+forever()
+""",
+        PDEATHSIG="KILL",
+    )
+    found = processes(tree, "session", "double", "child")
+    tree.send()
+    tree.event("killed")
+    for process in found.values():
+        assert process.dies()
+    tree.kill()
+
+
+def test_guards_below_guards(start: Start) -> None:
+    """A shell, a member behind it, a shell of that: with the head all goes, with the member what is below it."""
+    middle = f"from actors import *\nhere('middle'); subprocess.run(['sh', '-c', {AWAY!r}])"
+    code = f"subprocess.Popen(['sh', '-c', '\"$0\" -c \"$1\"; echo shell $$; read _', sys.executable, {middle!r}]); forever()"
+    tree = start(code, PDEATHSIG="KILL")
+    found = processes(tree, "middle", "session", "double", "child")
+    found["middle"].kill()
+    shell = tree.process("shell")
+    for process in found.values():
+        assert process.dies()
+    assert shell.alive()
+    tree.kill()
+    assert shell.dies()
+    tree = start(code, PDEATHSIG="KILL")
+    found = processes(tree, "middle", "session", "double", "child")
+    tree.kill()
+    for process in found.values():
+        assert process.dies()
+    assert tree.all_gone()
+
+
+def test_stopped_ones_die_too(start: Start) -> None:
+    tree = start(spawning("subprocess", AWAY, thread=False), PDEATHSIG="KILL")
+    found = processes(tree, "session", "double", "child")
+    for process in found.values():
+        process.kill(signal.SIGSTOP)
+        process.wait_for_state("T")
+    tree.kill()
+    for process in found.values():
+        assert process.dies()
+
+
+def test_a_signal_to_the_child_reaches_the_program(start: Start) -> None:
+    tree = start(
+        """
+p = subprocess.Popen(['sh', '-c', "trap 'echo usr1; exit 7' USR1; echo child $$; while :; do sleep 0.01; done"])
+wait()
+p.send_signal(signal.SIGUSR1)
+say('returncode', p.wait())
+wait()
+""",
+        PDEATHSIG="KILL",
+    )
+    child = tree.process("child")
+    tree.send()
+    tree.event("usr1")
+    tree.event("returncode")
+    assert child.dies()
+    tree.send()
+
+
+@pytest.mark.timeout(60)
+def test_killed_in_the_middle_of_many_spawns_from_threads(start: Start) -> None:
+    """At a different moment each time; the pipe that all inherit says that nobody is left."""
+    for _ in range(3):
+        tree = start(
+            f"""
+def spawn():
+    while True:
+        p = subprocess.Popen(['sh', '-c', {AWAY!r}], stderr=subprocess.DEVNULL)
+        subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])
+for _ in range(2): threading.Thread(target=spawn, daemon=True).start()
+forever()
+""",
+            PDEATHSIG="KILL",
+            PDEATHSIG_QUIET="1",
+        )
+        for _ in range(4):
+            tree.line()
+        tree.kill()
+        assert tree.all_gone()

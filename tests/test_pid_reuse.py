@@ -1,0 +1,221 @@
+"""PIDs come round. In a PID namespace of our own the next PID can be chosen (ns_last_pid, proc_sys_kernel(5)), so here
+each comes round at the worst moment: whoever has it then is a stranger, and is not touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import needs
+from guarding import GUARD
+from harness import TESTS, environment
+
+NAMESPACE = ["unshare", "-pf", "--mount-proc", "--kill-child"]
+
+# What each script begins with: it is PID 1 there.
+PRELUDE = f"""
+import os, select, signal, subprocess, sys, time
+from pathlib import Path
+import pdeathsig
+GUARD = {GUARD!r}
+
+def fields(pid):
+    return Path(f'/proc/{{pid}}/stat').read_text().rpartition(')')[2].split()
+
+def stranger(pid):
+    '''In this process's child, with that PID once it is free, and another start time: sleep. Returns a pipe that says
+    when.'''
+    reader, writer = os.pipe()
+    before = fields(pid)[19]
+    if os.fork() == 0:
+        os.dup2(writer, 3)
+        os.closerange(4, 999)  # whose EOF others wait for
+        while os.path.exists(f'/proc/{{pid}}'): os.sched_yield()
+        while True:
+            open('/proc/sys/kernel/ns_last_pid', 'w').write(str(pid - 1))
+            new = os.fork()
+            if new == 0 and (os.getpid() != pid or fields(pid)[19] == before): os._exit(0)
+            if new == 0:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                os.write(3, b'!')
+                while True: signal.pause()
+            if new == pid and fields(pid)[0] not in 'ZX':
+                try:
+                    if select.select([], [], [], 0.05) and os.waitpid(pid, os.WNOHANG) == (0, 0): break
+                except ChildProcessError: break
+            else:
+                os.waitpid(new, 0)
+        os._exit(0 if os.WIFEXITED(os.waitpid(new, 0)[1]) else 1)  # the stranger's end
+    os.close(writer)
+    return reader
+
+def unharmed(pid):
+    state = fields(pid)[0]
+    assert state == 'S', f'the stranger is {{state}}'
+    print('unharmed')
+    sys.stdout.flush()
+    os._exit(0)  # PID 1: all others end with it
+"""
+
+
+def in_a_namespace(script: str, *arguments: str) -> str:
+    needs(subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode == 0, "needs namespaces")
+    command = [*NAMESPACE, sys.executable, "-c", PRELUDE + script, *arguments]
+    ended = subprocess.run(
+        command, cwd=TESTS, env=environment(), capture_output=True, text=True, check=False, timeout=18
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+TREE = """
+member = f"import os, signal, sys; pid = os.fork()\\nif pid: signal.signal(15, signal.SIG_IGN); os.write(1, b'%d\\\\n' % pid); os.waitpid(pid, 0)\\nwhile True: signal.pause()"
+"""
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("backend", ["compiled", "slow"])
+def test_kill_tree(backend: str) -> None:
+    """A member ends at SIGTERM and a stranger gets its PID; another one ignores it, and has SIGKILL 1 s later."""
+    script = f"""{TREE}
+if {backend == "slow"}:
+    from pdeathsig import _tree, _tree_slow
+    _tree._ending = lambda group=0: _tree_slow.Ending(group)
+top = subprocess.Popen([sys.executable, '-c', member], stdout=subprocess.PIPE)
+pid = int(top.stdout.readline())
+born = stranger(pid)
+ended = pdeathsig.kill_tree(top, signal.SIGTERM, 1)
+assert set(ended.signalled) == {{top.pid, pid}} and ended.killed == (top.pid,) and not ended.left, ended
+assert os.read(born, 1)
+unharmed(pid)
+"""
+    assert in_a_namespace(script) == "unharmed\n"
+
+
+@pytest.mark.usefixtures("root")
+def test_the_guard() -> None:
+    """The same below a guard, whose command ends: SIGTERM, the stranger, SIGKILL to the one who ignored it."""
+    script = f"""{TREE}
+command = [GUARD, '--grace', '1', '--', 'sh', '-c', '"$@" & read x', 'sh', sys.executable, '-c', member]
+guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+pid = int(guard.stdout.readline())
+parent = int(fields(pid)[1])
+born = stranger(pid)
+guard.stdin.close()
+guard.wait()
+assert not os.path.exists(f'/proc/{{parent}}')
+assert os.read(born, 1)
+unharmed(pid)
+"""
+    assert in_a_namespace(script) == "unharmed\n"
+
+
+@pytest.mark.usefixtures("root")
+def test_arm_on_a_pid() -> None:
+    """Whoever armed on the process dies with it, though its PID is there again; whoever arms now, means the stranger."""
+    script = """
+parent = subprocess.Popen(['sleep', '1000'])
+pid = parent.pid
+code = "import pdeathsig, signal, sys; pdeathsig.arm(parent=int(sys.argv[1])); print('armed', flush=True)\\nwhile True: signal.pause()"
+def armed():
+    child = subprocess.Popen([sys.executable, '-c', code, str(pid)], stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b'armed\\n'
+    return child
+first = armed()
+born = stranger(pid)
+parent.kill()
+parent.wait()
+assert os.read(born, 1)
+assert first.wait(10) == -signal.SIGKILL
+second = armed()
+assert second.poll() is None
+unharmed(pid)
+"""
+    assert in_a_namespace(script) == "unharmed\n"
+
+
+@pytest.mark.usefixtures("root")
+def test_what_is_tied_to_a_process_does_not_start_for_the_next_with_its_pid() -> None:
+    """guarded(parent=) and the family's token: both name the start time too."""
+    script = """
+parent = subprocess.Popen(['sleep', '1000'])
+pid = parent.pid
+argv = pdeathsig.guarded(['echo', 'started'], parent=pid)
+token = f'{pid}:{fields(pid)[19]}'
+family = dict(os.environ, PDEATHSIG='KILL', PDEATHSIG_PARENT=token)
+born = stranger(pid)
+parent.kill()
+parent.wait()
+assert os.read(born, 1)
+late = subprocess.run(argv, capture_output=True, text=True)
+assert (late.returncode, late.stdout) == (125, ''), late
+orphan = subprocess.run([sys.executable, '-c', 'print("began")'], env=family, capture_output=True, text=True)
+assert (orphan.returncode, orphan.stdout) == (-signal.SIGKILL, ''), orphan
+unharmed(pid)
+"""
+    assert in_a_namespace(script) == "unharmed\n"
+
+
+@pytest.mark.usefixtures("root")
+def test_while_pids_come_round_all_the_time() -> None:
+    """A namespace of 400 PIDs (its own pid_max, Linux 6.14), each used again many times a second: by strangers, who only ever
+    exit, and below four forkers, which the guard and kill_tree end again and again. No stranger is signalled."""
+    script = """
+try:
+    open('/proc/sys/kernel/pid_max', 'w').write('400')
+    open('/proc/sys/kernel/ns_last_pid', 'w').write('10')
+except OSError:
+    print('no pid_max of its own')
+    os._exit(0)
+until = time.monotonic() + float(sys.argv[1])
+reader, writer = os.pipe()
+if os.fork() == 0:
+    seen = harmed = 0
+    while time.monotonic() < until:
+        pids = []
+        for _ in range(20):
+            pid = os.fork()
+            if pid == 0:
+                os.sched_yield()
+                os._exit(0)
+            pids.append(pid)
+        for pid in pids:
+            seen += 1
+            harmed += os.waitpid(pid, 0)[1] != 0
+    os.write(writer, b'%d %d' % (seen, harmed))
+    os._exit(0)
+forker = '''
+import os, sys
+os.fork(), os.fork()
+os.write(1, b'.')
+while True:
+    pid = os.fork()
+    if pid == 0: os._exit(0)
+    os.waitpid(pid, 0)
+'''
+trees = 0
+while time.monotonic() < until:
+    guard = [GUARD, '--grace', '0', '--'] if trees % 2 else []
+    command = [*guard, 'sh', '-c', '"$@" & read x', 'sh', sys.executable, '-S', '-E', '-c', forker]
+    tree = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    tree.stdout.read(4)
+    if guard:
+        tree.stdin.close()
+        tree.wait()
+    else:
+        pdeathsig.kill_tree(tree, signal.SIGKILL)
+    trees += 1
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]: pass  # the orphans: we are their reaper
+    except ChildProcessError: pass
+print('strangers', *os.read(reader, 99).decode().split(), 'trees', trees)
+sys.stdout.flush()
+os._exit(0)
+"""
+    said = in_a_namespace(script, os.environ.get("PDEATHSIG_TEST_SECONDS", "3"))
+    needs("no pid_max" not in said, "no pid_max of its own")
+    _, seen, harmed, _, trees = said.split()
+    assert int(seen) > 1000 and int(trees) > 3, said
+    assert harmed == "0", said
