@@ -329,16 +329,20 @@ def test_a_parent_that_is_another_by_now(start: Start) -> None:
     assert (dead.returncode, dead.stdout, dead.stderr) == (125, "", wrong.stderr)
 
 
-def test_multiprocessing_unlinks_what_was_leaked(start: Start) -> None:
-    """The resource tracker ignores SIGTERM, and works when all others are gone."""
+@pytest.mark.parametrize("placed", [(), ("setarch", "-R")], ids=["at random", "not at random"])
+def test_multiprocessing_unlinks_what_was_leaked(start: Start, placed: tuple[str, ...]) -> None:
+    """The resource tracker ignores SIGTERM, and works when all others are gone. It is told from its siblings, which are
+    forks, also where every Python has all at the same addresses."""
     tree = start(
         """
 from multiprocessing import shared_memory
 memory = shared_memory.SharedMemory(create=True, size=10)
+for _ in range(3):
+    if os.fork() == 0: forever()
 say('memory', memory.name)
 forever()
 """,
-        prefix=guarded("--grace", "0"),
+        prefix=(*guarded("--grace", "0"), *placed),
     )
     name = Path("/dev/shm") / tree.event("memory").lstrip("/")
     assert name.exists()
