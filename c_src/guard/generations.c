@@ -9,6 +9,7 @@
 #include "../tree.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/wait.h>
@@ -102,6 +103,20 @@ static enum left reap_all(struct guard *guard, struct generations *generations)
     return MORE_TO_REAP;
 }
 
+/* By then about half of them are gone; and we were woken once, not at each end. Without a descriptor we are. */
+static void wait_for_middle(const struct generations *generations, const struct links *children)
+{
+    const struct timespec longest = {.tv_sec = 0, .tv_nsec = LOOK_AGAIN};
+    const pid_t pid = children->list[children->count / 2].pid;
+    if (pid >= PIDS || !was_killed(generations, pid))
+        return;
+    struct pollfd middle = {.fd = (int)sys2(SYS_pidfd_open, pid, 0), .events = POLLIN};
+    if (middle.fd < 0)
+        return;
+    sys5(SYS_ppoll, &middle, 1, &longest, NULL, sizeof(uint64_t));
+    sys1(SYS_close, middle.fd);
+}
+
 /* Until half of them are gone: to look for their children more often costs more than it gains. False: none is left, or
  * nothing happens any more. */
 static bool wait_for_half(struct guard *guard, struct generations *generations)
@@ -140,6 +155,8 @@ void kill_generations(struct guard *guard)
         kill_children(&generations, &children);
         if (generations.dying == 0 && before == 0)
             break;
+        if (children.count > 2)
+            wait_for_middle(&generations, &children);
     } while (wait_for_half(guard, &generations) && now_ns() < until);
     links_free(&children);
     sys2(SYS_munmap, at, PIDS / 8);
