@@ -200,7 +200,8 @@ def ending(name: str, args: list[str], **options: Any) -> Entry:
         left = {pid for pid in processes if state(pid) not in "ZX"}
         for pid in left:
             os.kill(pid, signal.SIGKILL)
-        return None if left == set(ended.left) else f"{MISSED}: {len(left - set(ended.left))}"
+        missed = left - set(ended.left)  # one that was left may since have ended
+        return f"{MISSED}: {len(missed)}" if missed else None
 
     def unchanged() -> str | None:
         frozen = [pid for pid in processes if state(pid) == "T"]
