@@ -98,11 +98,6 @@ void pds_ending_free(struct pds_ending *e)
     *e = (struct pds_ending){0};
 }
 
-static bool is_tracker(const struct process *process)
-{
-    return process->deaf & 1 << (SIGTERM - 1) && process_is_tracker(process->pid);
-}
-
 /* Since Linux 6.9 the inode is the process's own, for as long as the machine runs: 12 us less than to read its stat. */
 static uint64_t inode_of(int pidfd)
 {
@@ -180,7 +175,7 @@ static void freeze_one(struct walk *walk, const struct process *process, int pid
     victim->pass = e->pass;
     if (victim->is & PDS_REFUSED)
         return;
-    if (is_tracker(process)) /* asked again once it is stopped: in the middle of exec it has no command line */
+    if (process_is_tracker(process)) /* asked again once it is stopped: in the middle of exec it has no command line */
         victim->is |= PDS_TRACKER;
     char activity = process_activity(process);
     if (!(victim->is & PDS_FROZEN)) {
@@ -300,7 +295,7 @@ static int find_members(struct pds_ending *e)
             if (r == 0)
                 send(victim, 0); /* may we? */
         }
-        if (r == 0 && is_tracker(&process))
+        if (r == 0 && process_is_tracker(&process))
             victim->is |= PDS_TRACKER;
         if (r == 0)
             living += !(victim->is & (PDS_REFUSED | PDS_TRACKER));

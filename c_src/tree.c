@@ -11,6 +11,7 @@
 #include "text.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -26,6 +27,8 @@ enum {
     IGNORED = 33,
     PID_LIMIT = 1 << 22 /* PID_MAX_LIMIT: what is larger, or wraps round to less than 1, is no PID to be signalled */
 };
+
+static const char SHM_MANAGER[] = "torch_shm_manager";
 
 struct entry { /* getdents64(2) */
     uint64_t inode;
@@ -80,6 +83,14 @@ static long open_to_read(const char *path, int flags)
     return sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | flags, 0);
 }
 
+/* Of a program's name, stat has the first 15 characters. */
+static bool is_named(const char *stat, const char *name)
+{
+    while (*stat != '(' && *stat != '\0')
+        stat++;
+    return *stat == '(' && same_text(stat + 1, name, 15);
+}
+
 static int read_stat(const char *path, pid_t pid, struct process *process)
 {
     char text[STAT_SIZE];
@@ -96,7 +107,7 @@ static int read_stat(const char *path, pid_t pid, struct process *process)
     if (length == 0 || text[length] == '\0')
         return -ESRCH; /* cut short */
     const char *at = text + length + 1;
-    *process = (struct process){.pid = pid, .state = *at};
+    *process = (struct process){.pid = pid, .state = *at, .may_be_tracker = is_named(text, SHM_MANAGER)};
     for (int field = 3; field <= IGNORED; field++) {
         const char *value = at;
         switch (field) {
@@ -114,7 +125,7 @@ static int read_stat(const char *path, pid_t pid, struct process *process)
             break;
         case BLOCKED:
         case IGNORED:
-            process->deaf |= (uint32_t)number_at(&value);
+            process->may_be_tracker |= (number_at(&value) & 1 << (SIGTERM - 1)) != 0;
             break;
         }
         while (*at != ' ' && *at != '\0')
@@ -144,8 +155,24 @@ bool process_alive(const struct process *process)
     return (process->state != 'Z' && process->state != 'X') || process->threads > 1;
 }
 
+bool process_is_tracker(const struct process *process)
+{
+    return process->may_be_tracker && pid_is_tracker(process->pid);
+}
+
+/* The program's name, without its directory. */
+static const char *name_in(const char *path)
+{
+    const char *name = path;
+    for (; *path != '\0'; path++) {
+        if (*path == '/')
+            name = path + 1;
+    }
+    return name;
+}
+
 /* _environ.py knows them too. */
-bool process_is_tracker(pid_t pid)
+bool pid_is_tracker(pid_t pid)
 {
     static const char option[] = "-c", code[] = "from ", import[] = ".resource_tracker import main";
     char path[PATH_SIZE], text[BLOCK];
@@ -158,6 +185,8 @@ bool process_is_tracker(pid_t pid)
     if (length <= 0)
         return false;
     text[length] = '\0';
+    if (same_text(name_in(text), SHM_MANAGER, sizeof SHM_MANAGER))
+        return true;
     const char *end = text + length, *at = text;
     while (at < end && !same_text(at, option, sizeof option))
         at = after_text(at, end);

@@ -13,8 +13,8 @@ struct process {
     pid_t pid, parent, group;
     char state;
     int threads;
-    uint64_t start; /* in clock ticks since boot: with the PID, it tells a process from all others */
-    uint32_t deaf;  /* signals that its main thread blocks or ignores: bit 0 is signal 1, up to 31 */
+    uint64_t start;      /* in clock ticks since boot: with the PID, it tells a process from all others */
+    bool may_be_tracker; /* deaf to SIGTERM, or torch's by its name: worth a look at its command line */
 };
 
 struct link {
@@ -50,9 +50,10 @@ int process_signal(const struct process *process, int pidfd, int sig);
 bool process_alive(const struct process *process);
 
 /* Whether it is a resource tracker of multiprocessing or loky, as in
- * `python -c "from multiprocessing.resource_tracker import main;main(5)"`: it unlinks what the others leave in /dev/shm
- * when the last of them is gone, and goes by itself. */
-bool process_is_tracker(pid_t pid);
+ * `python -c "from multiprocessing.resource_tracker import main;main(5)"`, or torch_shm_manager: it unlinks what the
+ * others leave in /dev/shm when the last of them is gone, and goes by itself. */
+bool process_is_tracker(const struct process *process);
+bool pid_is_tracker(pid_t pid);
 
 /* Of all of its threads: 'T': stopped, it can have no more children; 'D': not all, but those wait in the kernel, as
  * vfork(2) does for a child that is stopped; else 'R'. */

@@ -144,8 +144,10 @@ def stop(value: "str | None", reason: BaseException) -> "NoReturn":
 
 
 def must_outlive_its_parent(argv: "list[str]") -> bool:
-    """The resource trackers of multiprocessing and loky unlink what a dead parent left in /dev/shm, then go by
-    themselves."""
+    """The resource trackers of multiprocessing and loky, and torch_shm_manager, unlink what a dead parent left in
+    /dev/shm, then go by themselves."""
+    if argv and argv[0].rpartition("/")[2] == "torch_shm_manager":
+        return True
     if "-c" not in argv[:-1]:
         return False
     code = argv[argv.index("-c") + 1]

@@ -113,7 +113,7 @@ class Ending:
             victim = self._by_pid.get(pid)
             if victim is None or victim.start != process.start:
                 victim = self.add(pid, process.start)
-            victim.tracker |= _is_tracker(pid, process)  # in the middle of exec it has no command line yet
+            victim.tracker |= _is_tracker(pid)  # in the middle of exec it has no command line yet
             if victim.frozen:
                 activity = _activity(pid, process)
                 restless |= activity == "R" or (activity == "D" and not patient)
@@ -133,7 +133,7 @@ class Ending:
             victim = self._by_pid.get(pid)
             if victim is None or victim.start != process.start:
                 victim = self.add(pid, process.start)
-                victim.tracker = _is_tracker(pid, process)
+                victim.tracker = _is_tracker(pid)
                 _send(victim, 0)
             living += not (victim.refused or victim.tracker)
         return living
@@ -169,9 +169,7 @@ def _activity(pid: int, process: _proc.Process) -> str:
     return "T" if not states else "D" if states == {"D"} else "R"
 
 
-def _is_tracker(pid: int, process: _proc.Process) -> bool:
-    if not process.deaf >> (signal.SIGTERM - 1) & 1:
-        return False
+def _is_tracker(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return _environ.must_outlive_its_parent(os.fsdecode(file.read()).split("\0"))

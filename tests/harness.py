@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,3 +204,14 @@ def run(code: str, *args: str, **changes: str | None) -> subprocess.CompletedPro
         text=True,
         check=False,
     )
+
+
+def shm_manager(directory: Path) -> str:
+    """What starts a manager of shared memory, named as torch's is: it unlinks a file when its client has gone."""
+    program = shutil.copy("/bin/bash", directory / "torch_shm_manager")
+    script = 'touch "$0"; echo memory "$0"; read line; rm "$0"'
+    return f"""
+theirs, ours = os.pipe()
+subprocess.Popen([{str(program)!r}, '-c', {script!r}, {str(directory / "memory")!r}], stdin=theirs)
+os.close(theirs)
+"""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import Start, needs
 from guarding import GUARD, guard, guarded, guards_end, inner_of  # noqa: F401
-from harness import Process, Tree
+from harness import Process, Tree, shm_manager
 
 # Starts below itself what gets away otherwise, says who is there, then waits.
 FAMILY = """
@@ -349,6 +349,17 @@ forever()
     tree.top.send_signal(signal.SIGKILL)
     assert tree.all_gone()
     assert not name.exists()
+
+
+@pytest.mark.parametrize("grace", ["0", "5"])
+def test_torch_s_manager_of_shared_memory_does_its_work(start: Start, tmp_path: Path, grace: str) -> None:
+    """SIGTERM would end it."""
+    tree = start(shm_manager(tmp_path) + "forever()", prefix=guarded("--grace", grace))
+    memory = Path(tree.event("memory"))
+    assert memory.exists()
+    tree.top.send_signal(signal.SIGKILL if grace == "0" else signal.SIGTERM)
+    assert tree.all_gone()
+    assert not memory.exists()
 
 
 # Each level: one child in a session of its own, one by a double fork; then both again, until there are enough.

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Start, descendants, needs
-from harness import Process, run
+from harness import Process, run, shm_manager
 
 import pdeathsig
 
@@ -265,6 +265,25 @@ signal.pause()
         assert Path("/dev/shm", name.lstrip("/")).exists()
         assert pdeathsig.kill_tree(process, signal.SIGKILL) == ((process.pid,), (), ())
         assert not Path("/dev/shm", name.lstrip("/")).exists()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
+def test_torch_s_manager_of_shared_memory_does_its_work(start: Start, tmp_path: Path, sig: int, backend: str) -> None:
+    tree = start(
+        f"""
+import pdeathsig
+top = python({shm_manager(tmp_path)!r} + 'forever()')
+wait()
+say('ended', *pdeathsig.kill_tree(top, {int(sig)})[1:])
+""",
+        PDEATHSIG_BACKEND=backend,
+    )
+    memory = Path(tree.event("memory"))
+    assert memory.exists()
+    tree.send()
+    assert tree.event("ended") == "() ()"
+    assert not memory.exists()
 
 
 def test_few_descriptors_are_enough_and_too_few_change_nothing() -> None:

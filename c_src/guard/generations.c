@@ -63,7 +63,7 @@ static bool is_tracker(struct generations *generations, pid_t pid)
     size_t size;
     if (sys3(SYS_get_robust_list, pid, &robust, &size) == 0 && robust != 0 && robust == generations->known)
         return false;
-    if (process_is_tracker(pid))
+    if (pid_is_tracker(pid))
         return true;
     if (robust != 0 && robust == generations->seen && is_placed_at_random(pid))
         generations->known = robust;
