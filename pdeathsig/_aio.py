@@ -3,6 +3,7 @@ loops have in public is used, so uvloop, which starts processes in its own way, 
 
 import asyncio
 import os
+import subprocess
 import threading
 from asyncio import base_events, base_subprocess, streams
 from asyncio.subprocess import SubprocessStreamProtocol
@@ -58,9 +59,9 @@ async def create_subprocess_shell(
 
 async def _create(start: Any, limit: int, args: "tuple[Any, ...]", kwds: "dict[str, Any]") -> "Process":
     loop = asyncio.get_running_loop()
-    # CPython's own method checks the arguments and logs; all it needs of a loop is in _Starter.
+    # CPython's own method checks the arguments and logs; all it needs of a loop is in Starter.
     transport, protocol = await start(
-        _Starter(loop), lambda: SubprocessStreamProtocol(limit=limit, loop=loop), *args, **kwds
+        Starter(loop, _Transport), lambda: SubprocessStreamProtocol(limit=limit, loop=loop), *args, **kwds
     )
     return Process(transport, protocol, loop)
 
@@ -74,15 +75,17 @@ class Process(asyncio.subprocess.Process):
         return popen.command_pid
 
 
-class _Starter:
+class Starter:
+    """What BaseEventLoop.subprocess_exec and _shell ask of a loop, for any."""
+
     _log_subprocess = base_events.BaseEventLoop._log_subprocess  # type: ignore[attr-defined]
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._debug = loop, loop.get_debug()
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: "type[_Transport]") -> None:
+        self._loop, self._debug, self._transport = loop, loop.get_debug(), transport
 
     async def _make_subprocess_transport(self, *args: Any, **kwds: Any) -> Any:
         connected = self._loop.create_future()
-        transport = _Transport(self._loop, *args, **{**kwds, "waiter": connected})
+        transport = self._transport(self._loop, *args, **{**kwds, "waiter": connected})
         _watch(self._loop, transport)
         try:
             await connected
@@ -96,8 +99,10 @@ class _Starter:
 
 
 class _Transport(base_subprocess.BaseSubprocessTransport):
+    _Popen: "type[subprocess.Popen[Any]]" = Popen
+
     def _start(self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **kwds: Any) -> None:
-        self._proc = Popen(
+        self._proc = self._Popen(
             args,
             shell=shell,
             stdin=stdin,
@@ -114,9 +119,15 @@ class _Transport(base_subprocess.BaseSubprocessTransport):
             self._process_exited(self._popen.wait())
 
     @property
-    def _popen(self) -> Popen:
-        popen: Popen = self.get_extra_info("subprocess")
+    def _popen(self) -> "subprocess.Popen[bytes]":
+        popen: "subprocess.Popen[bytes]" = self.get_extra_info("subprocess")
         return popen
+
+
+class PlainTransport(_Transport):
+    """Whose child is bound as all that subprocess starts are, if they are."""
+
+    _Popen = subprocess.Popen
 
 
 class _Pidfd:

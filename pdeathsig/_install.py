@@ -28,7 +28,7 @@ def install(sig: int = _fork_exec.KILL, *, scope: "Scope" = "child", grace: "flo
     Exempt are the resource trackers of multiprocessing and loky, which clean up after us and then go by themselves,
     and what ``pdeathsig.Popen(pdeathsig=None)`` starts. Workers of multiprocessing's fork server are children of the
     server, and arm themselves by ``initializer=pdeathsig.arm``. Left as they are: ``os.fork``, and what such a child
-    becomes by exec (``arm(inherit=True)`` binds both), and event loops that start processes in their own way (uvloop).
+    becomes by exec (``arm(inherit=True)`` binds both).
     os.spawnv and its family do not fork any more: no at-fork handler runs. Where the extension is not compiled, of all
     those in ``os`` only os.popen is bound.
 
@@ -57,6 +57,7 @@ def install(sig: int = _fork_exec.KILL, *, scope: "Scope" = "child", grace: "flo
                 _replaced[name] = getattr(module, name)
                 setattr(module, name, value)
         util.register_after_fork(_installed, _arm_worker)
+        _seam.change("uvloop")
 
 
 def uninstall() -> None:

@@ -2,7 +2,7 @@
 child is imported before the first one.
 
 subprocess, asyncio and multiprocessing start programs by ``_posixsubprocess.fork_exec``, and subprocess some by
-``os.posix_spawn`` unless ``_USE_POSIX_SPAWN`` is off. What os has besides is in ``OS``.
+``os.posix_spawn`` unless ``_USE_POSIX_SPAWN`` is off. What os has besides is in ``OS``. uvloop has its own way, in C.
 """
 
 import _posixsubprocess
@@ -31,10 +31,8 @@ def put() -> None:
     _posixsubprocess.fork_exec = fork_exec
     for name in OS if _core.backend == "compiled" else ():
         setattr(os, name, _of_os(name))
-    if "subprocess" in sys.modules:
-        _change(sys.modules["subprocess"])
-    else:
-        sys.meta_path.insert(0, _Finder())
+    change("subprocess")
+    change("uvloop")
 
 
 def fork_exec(*arguments: "Any") -> int:
@@ -61,23 +59,47 @@ def without_family(beneath: "Callable[..., int]") -> "Callable[..., int]":
     return cpython if beneath is fork_exec else beneath
 
 
-def _change(subprocess: "Any") -> None:
+def _change_subprocess(subprocess: "Any") -> None:
     if getattr(subprocess, "_fork_exec", None) is cpython:
         subprocess._fork_exec = fork_exec
     subprocess._USE_POSIX_SPAWN = False
 
 
+def _change_uvloop(uvloop: "Any") -> None:
+    from . import _uvloop
+
+    _uvloop.change(uvloop)
+
+
+CHANGES: "dict[str, Callable[[Any], None]]" = {"subprocess": _change_subprocess, "uvloop": _change_uvloop}
+
+
+def change(name: str) -> None:
+    """That module, now or when it has been imported, once."""
+    if name in sys.modules:
+        CHANGES[name](sys.modules[name])
+        return
+    finder = next((finder for finder in sys.meta_path if isinstance(finder, _Finder)), None)
+    if finder is None:
+        finder = _Finder()
+        sys.meta_path.insert(0, finder)
+    finder.names.add(name)
+
+
 class _Finder:
-    """Changes subprocess when that has been imported, once."""
+    def __init__(self) -> None:
+        self.names: "set[str]" = set()
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "ModuleSpec | None":
-        if name != "subprocess":
+        if name not in self.names:
             return None
         from importlib.util import find_spec
 
-        sys.meta_path.remove(self)
+        self.names.discard(name)
         spec = find_spec(name)
-        if spec is not None and spec.loader is not None:
+        if spec is None or spec.loader is None:
+            self.names.add(name)
+        else:
             spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
         return spec
 
@@ -93,4 +115,4 @@ class _Loader:
     def exec_module(self, module: "Any") -> None:
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        _change(module)
+        CHANGES[module.__name__](module)

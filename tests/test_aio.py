@@ -211,3 +211,34 @@ def test_nothing_of_asyncios_is_changed() -> None:
 
 async def one() -> None:
     await (await pdeathsig.create_subprocess_exec("true")).wait()
+
+
+UVLOOP = """
+import asyncio, uvloop
+async def main():
+    shell = await asyncio.create_subprocess_shell("echo shell $$; sleep 1000 & echo sleep $!; wait")
+    echo = await asyncio.create_subprocess_exec('sh', '-c', 'read word; echo $word >&2; exit 3', stdin=-1, stderr=-1)
+    say('told', *await echo.communicate(b'word'), echo.returncode)
+    wait()
+uvloop.run(main())
+"""
+
+
+@pytest.mark.parametrize("way", ["family", "install", "uninstall"])
+@pytest.mark.parametrize("first", ["", "import uvloop\n"], ids=["uvloop later", "uvloop first"])
+def test_uvloop_s_own_are_bound(start: Start, way: str, first: str) -> None:
+    pytest.importorskip("uvloop")
+    before = {
+        "family": "import pdeathsig.auto",
+        "install": "import pdeathsig; pdeathsig.install(scope='tree')",
+        "uninstall": "import pdeathsig; pdeathsig.install(); pdeathsig.uninstall()",
+    }[way]
+    tree = start(first + before + UVLOOP, PDEATHSIG="KILL" if way == "family" else None)
+    shell, sleep = tree.process("shell"), tree.process("sleep")
+    assert tree.event("told") == "None b'word\\n' 3"
+    tree.kill()
+    if way == "uninstall":
+        assert not sleep.dies(within=0.1)
+        shell.kill()
+        sleep.kill()
+    assert shell.dies() and sleep.dies()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from harness import run
 
-
 HOOKS = """
 from actors import *
 import multiprocessing

@@ -77,13 +77,7 @@ def uvloop_exec() -> None:
     on_uvloop(execute)
 
 
-@row(
-    "uvloop: `create_subprocess_shell`, whose shell starts a program",
-    2,
-    needs=("uvloop",),
-    light=True,
-    known=("family",),
-)
+@row("uvloop: `create_subprocess_shell`, whose shell starts a program", 2, needs=("uvloop",), light=True)
 def uvloop_shell() -> None:
     on_uvloop(shell)
 
