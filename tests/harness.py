@@ -69,8 +69,8 @@ class Process:
         self._spin(lambda: self.state() == letter, f"state {letter}")
 
     def wait_for_command(self, name: str) -> None:
-        """Spin until it has become that program."""
-        self._spin(lambda: Path(f"/proc/{self.pid}/comm").read_text().strip() == name, f"command {name}")
+        """Spin until it has become that program. Its ``comm`` is a number if it was executed by descriptor (Linux < 6.14)."""
+        self._spin(lambda: os.path.basename(os.readlink(f"/proc/{self.pid}/exe")) == name, f"command {name}")
 
     def _spin(self, condition: Callable[[], bool], what: str) -> None:
         until = time.monotonic() + DEADLINE
