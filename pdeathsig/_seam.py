@@ -9,7 +9,7 @@ import _posixsubprocess
 import os
 import sys
 
-from . import _core
+from . import _arm, _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def put() -> None:
     _posixsubprocess.fork_exec = fork_exec
     for name in OS if _core.backend == "compiled" else ():
         setattr(os, name, _of_os(name))
-    change("subprocess")
-    change("uvloop")
+    for name in CHANGES:
+        change(name)
 
 
 def fork_exec(*arguments: "Any") -> int:
@@ -71,7 +71,24 @@ def _change_uvloop(uvloop: "Any") -> None:
     _uvloop.change(uvloop)
 
 
-CHANGES: "dict[str, Callable[[Any], None]]" = {"subprocess": _change_subprocess, "uvloop": _change_uvloop}
+def _change_torch(spawn: "Any") -> None:
+    """Its workers bind themselves to the thread that started them, by SIGINT: that would take the place of ours."""
+    real: "Callable[[int], None] | None" = getattr(spawn, "_prctl_pr_set_pdeathsig", None)
+    if real is None:
+        return
+
+    def unless_armed(sig: int) -> None:
+        if not _arm.is_armed():
+            real(sig)
+
+    spawn._prctl_pr_set_pdeathsig = unless_armed
+
+
+CHANGES: "dict[str, Callable[[Any], None]]" = {
+    "subprocess": _change_subprocess,
+    "torch.multiprocessing.spawn": _change_torch,
+    "uvloop": _change_uvloop,
+}
 
 
 def change(name: str) -> None:

@@ -502,3 +502,35 @@ else: say('status', os.WEXITSTATUS(os.wait()[1]))
     assert tree.event("status") == "2"
     tree.top.wait(10)
     assert "prctl: Operation not permitted" in tree.stderr()
+
+
+def test_torch_does_not_take_our_place(start: Start, tmp_path: Path) -> None:
+    """Its workers bind themselves to the thread that started them, and by SIGINT, which may be ignored."""
+    package = tmp_path / "torch" / "multiprocessing"
+    package.mkdir(parents=True)
+    (tmp_path / "torch" / "__init__.py").touch()
+    package.joinpath("__init__.py").write_text(
+        "import ctypes\n_prctl_pr_set_pdeathsig = lambda sig: ctypes.CDLL(None).prctl(1, sig)\n"
+    )
+    package.joinpath("spawn.py").write_text(
+        "from . import _prctl_pr_set_pdeathsig\ndef _wrap(fn):\n    _prctl_pr_set_pdeathsig(2)\n    fn()\n"
+    )
+    code = """
+import multiprocessing
+from torch.multiprocessing.spawn import _wrap
+def work():
+    here('worker')
+    try: forever()
+    except KeyboardInterrupt: say('interrupted')
+worker = multiprocessing.get_context('fork').Process(target=_wrap, args=(work,))
+thread = threading.Thread(target=worker.start)
+thread.start()
+thread.join()
+wait()
+"""
+    tree = start(code, PDEATHSIG="KILL", PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    worker = tree.process("worker")
+    assert not worker.dies(within=0.2)
+    tree.kill()
+    assert worker.dies()
+    assert tree.line() == ""  # not even "interrupted"

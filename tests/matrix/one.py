@@ -31,7 +31,8 @@ PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWNS = 0x20000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 MARKS = (0.2, 1.0, 3.0)  # seconds after the kill
-LAST = 6.5  # pdeathsig-run gives 5 seconds of grace to those who do not heed SIGTERM
+LAST = 6.5
+GRACE = "0.5"  # seconds for those who do not heed SIGTERM
 COOKIE = "MATRIX_COOKIE"
 SHM = Path("/dev/shm")
 
@@ -229,7 +230,7 @@ class Run:
     def start(self) -> None:
         argv = self.row.argv(self.directory)
         if self.way == "run":
-            argv = [os.path.join(sysconfig.get_path("scripts"), "pdeathsig-run"), "--", *argv]
+            argv = [os.path.join(sysconfig.get_path("scripts"), "pdeathsig-run"), "--grace", GRACE, "--", *argv]
         with open(self.directory / "log", "wb") as log:
             self.top = subprocess.Popen(
                 argv,
