@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-OS = ("posix_spawn", "posix_spawnp", "system", "_spawnvef")
+# PyPy has no posix_spawn.
+OS = tuple(name for name in ("posix_spawn", "posix_spawnp", "system", "_spawnvef") if hasattr(os, name))
 
 cpython: "Callable[..., int]" = _posixsubprocess.fork_exec
 beneath: "dict[str, Callable[..., Any]]" = {name: getattr(os, name) for name in OS}
