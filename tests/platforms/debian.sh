@@ -54,7 +54,7 @@ python_in() {
         quietly .venv/bin/python -m pip download --dest "$1/wheels" setuptools pycparser pytest pytest-timeout pytest-rerunfailures
         cp "$sdist" "$1/wheels"
         quietly chroot "$1" /venv/bin/pip install --no-index --find-links /wheels setuptools
-        quietly chroot "$1" /venv/bin/pip install --no-index --find-links /wheels --no-build-isolation 'pdeathsig[test]'
+        quietly chroot "$1" /venv/bin/pip install --no-cache-dir --no-index --find-links /wheels --no-build-isolation 'pdeathsig[test]'
         ;;
     *)
         quietly .venv/bin/python -m pip download --only-binary=:all: --dest "$1/wheels" --python-version "${2#python}" \
