@@ -20,8 +20,10 @@ _C_INT = range(-(2**31), 2**31)
 _NOT_GIVEN = object()
 _ENV_MAY_BE_NONE = sys.version_info >= (3, 13)
 _FLAGS_ARE_BOOL = sys.version_info >= (3, 12)
-_OPEN, _CLOSE, _DUP2 = os.POSIX_SPAWN_OPEN, os.POSIX_SPAWN_CLOSE, os.POSIX_SPAWN_DUP2
-_CLOSE_FROM = getattr(os, "POSIX_SPAWN_CLOSEFROM", None)  # 3.14
+# The last is new in 3.14; PyPy has none of them, nor any function that takes them.
+_OPEN, _CLOSE, _DUP2, _CLOSE_FROM = (
+    getattr(os, f"POSIX_SPAWN_{name}", None) for name in ("OPEN", "CLOSE", "DUP2", "CLOSEFROM")
+)
 _SIGNALS = 64
 _SHELL = b"/bin/sh"
 
