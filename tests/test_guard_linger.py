@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import Start
 from guarding import GUARD, children, guard, guards_end  # noqa: F401
-from harness import Process, Tree
+from harness import Process, Tree, libc
 
 import pdeathsig
 
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
 LEFT = "from actors import *\nimport sys\nsignal.signal(signal.SIGTERM, lambda *_: (say('term'), os._exit(0)))\nhere(sys.argv[1]); forever()"
 # Leaves two behind, in its own session and in another one, once they are there.
 COMMAND = f"""
@@ -37,6 +38,16 @@ say('returncode', guard.wait())
 {keywords.get("then", "")}
 forever()
 """
+
+
+def pipes(process: Process) -> set[str]:
+    found = set()
+    for fd in os.listdir(f"/proc/{process.pid}/fd"):
+        try:
+            found.add(os.readlink(f"/proc/{process.pid}/fd/{fd}"))
+        except FileNotFoundError:  # closed meanwhile
+            pass
+    return {name for name in found if name.startswith("pipe:")}
 
 
 def started(tree: Tree) -> dict[str, Process]:
@@ -111,6 +122,31 @@ def test_a_kill_of_the_guard_while_the_command_runs_ends_all(start: Start) -> No
         for process in found.values():
             assert process.dies()
         tree.kill()
+
+
+def test_the_outer_one_ends_what_is_left_if_the_inner_one_is_killed_before_it_has_gone(start: Start) -> None:
+    """Held by us, it has not heard yet that the command has ended."""
+    tree = start(caller(("--linger", "--grace", "60")))
+    found = {}
+    for _ in range(3):
+        name, pid = tree.line().split()
+        found[name] = tree.adopt(pid)
+    outer = found["guard"].pid
+    inner = found["inner"] = tree.adopt(str(children(outer)[0]))
+    before = pipes(inner)
+    assert libc.ptrace(PTRACE_SEIZE, outer, 0, 0) == 0
+    assert libc.ptrace(PTRACE_INTERRUPT, outer, 0, 0) == 0
+    os.waitpid(outer, WALL)
+    tree.send()
+    while pipes(inner) == before:  # of them, the one that is the outer one's is closed when it lingers
+        os.sched_yield()
+    inner.kill()
+    assert inner.dies()
+    assert libc.ptrace(PTRACE_DETACH, outer, 0, 0) == 0
+    assert tree.event("returncode") == "3"
+    assert found["near"].dies()
+    assert found["far"].dies()
+    tree.kill()
 
 
 def test_the_lingering_one_holds_none_of_the_command_s_descriptors(start: Start) -> None:

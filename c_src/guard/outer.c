@@ -153,10 +153,11 @@ void be_outer(struct guard *guard)
         } else if (sig > 0)
             take(guard, &info);
     }
-    if (has_parted(guard))
-        end_as(&guard->parting->status);
+    while (reap(guard, NULL) == MORE_TO_REAP)
+        ;
+    const bool parted = has_parted(guard);
     note_pending_words(guard);
-    if (!guard->gave_up)
+    if (guard->child_ended && !guard->gave_up)
         end_at_once(guard); /* nobody is left, unless the inner one was killed */
-    end_as(&guard->status);
+    end_as(parted ? &guard->parting->status : &guard->status);
 }
