@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from . import _core, _seam
+from . import _core, _proc, _seam
 from ._arm import SIGKILL, notice
 
 TYPE_CHECKING = False
@@ -201,11 +201,19 @@ def _start_guard(
     return handle.pid
 
 
+def _is_ours(pid: int) -> bool:
+    """Whether it is a child of this process that nobody has reaped."""
+    if not hasattr(os, "waitid"):  # PyPy
+        process = _proc.read(pid)
+        return process is not None and process.parent == os.getpid()
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return True
+
+
 def end_child(pid: int, group: bool = False) -> None:
     """Whoever is interrupted before he has the handle cannot end the child himself, nor the group that it leads."""
     try:
-        if pid:
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # is it ours, and not reaped?
+        if pid and _is_ours(pid):
             if group and os.getpgid(pid) == pid:
                 os.killpg(pid, SIGKILL)
             os.kill(pid, SIGKILL)

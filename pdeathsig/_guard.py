@@ -112,6 +112,8 @@ class Handle:
 
     def _has_refused(self) -> bool:
         """Whether it has ended without a word, as it does when it makes nothing of its options."""
+        if not hasattr(os, "waitid"):  # PyPy: its exit status will tell
+            return False
         try:
             end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         except ChildProcessError:  # reaped by somebody

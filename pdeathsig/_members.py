@@ -66,7 +66,7 @@ def _arms_itself(argv: "list[str]", executables: "Sequence[bytes]", variables: "
     if not directory or os.path.dirname(program) != directory or argv[0] not in (program, os.path.basename(program)):
         return False
     return (
-        os.path.basename(program).startswith("python")
+        os.path.basename(program).startswith(("python", "pypy"))
         and os.path.samefile(program, sys.executable)
         and not _leaves_out_site(argv)
     )

@@ -207,9 +207,9 @@ def run(code: str, *args: str, **changes: str | None) -> subprocess.CompletedPro
 
 
 def shm_manager(directory: Path) -> str:
-    """What starts a manager of shared memory, named as torch's is: it unlinks a file when its client has gone."""
+    """What starts a manager of shared memory, named as torch's is: it sees to a file when its client has gone."""
     program = shutil.copy("/bin/bash", directory / "torch_shm_manager")
-    script = 'touch "$0"; echo memory "$0"; read line; rm "$0"'
+    script = 'echo in use >"$0"; echo memory "$0"; read line; echo unlinked >"$0"'  # no fork: that would be no manager
     return f"""
 theirs, ours = os.pipe()
 subprocess.Popen([{str(program)!r}, '-c', {script!r}, {str(directory / "memory")!r}], stdin=theirs)

@@ -356,10 +356,10 @@ def test_torch_s_manager_of_shared_memory_does_its_work(start: Start, tmp_path: 
     """SIGTERM would end it."""
     tree = start(shm_manager(tmp_path) + "forever()", prefix=guarded("--grace", grace))
     memory = Path(tree.event("memory"))
-    assert memory.exists()
+    assert memory.read_text() == "in use\n"
     tree.top.send_signal(signal.SIGKILL if grace == "0" else signal.SIGTERM)
     assert tree.all_gone()
-    assert not memory.exists()
+    assert memory.read_text() == "unlinked\n"
 
 
 # Each level: one child in a session of its own, one by a double fork; then both again, until there are enough.

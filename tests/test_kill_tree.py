@@ -280,10 +280,10 @@ say('ended', *pdeathsig.kill_tree(top, {int(sig)})[1:])
         PDEATHSIG_BACKEND=backend,
     )
     memory = Path(tree.event("memory"))
-    assert memory.exists()
+    assert memory.read_text() == "in use\n"
     tree.send()
     assert tree.event("ended") == "() ()"
-    assert not memory.exists()
+    assert memory.read_text() == "unlinked\n"
 
 
 def test_few_descriptors_are_enough_and_too_few_change_nothing() -> None:
