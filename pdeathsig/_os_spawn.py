@@ -98,6 +98,9 @@ def posix_spawn(
     """os.posix_spawn or, by ``name``, os.posix_spawnp."""
     program, arguments, environment = _path(name, path), _argv(name, argv), _environment(name, env)
     path = os.fspath(path)
+    if sys.version_info >= (3, 14):
+        setpgroup = _NOT_GIVEN if setpgroup is None else setpgroup
+        scheduler = _NOT_GIVEN if scheduler is None else scheduler
     actions = [_action(action) for action in _sequence(file_actions)]
     scheduling, policy, priority = _scheduler(scheduler)
     posix = {
@@ -342,6 +345,8 @@ def _scheduler(scheduler: Any) -> "tuple[int, int, int]":
     """How much of it is to change, policy, priority."""
     if scheduler is _NOT_GIVEN:
         return 0, 0, 0
+    if not isinstance(scheduler, tuple) and sys.version_info >= (3, 14):
+        raise TypeError("scheduler must be a tuple or None")
     if not isinstance(scheduler, tuple):
         raise SystemError("new style getargs format but argument is not a tuple")  # CPython's own
     if len(scheduler) != 2:

@@ -158,7 +158,7 @@ BAD: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "env, NUL": (("/bin/true", ["x"], {"a": "\0"}), {}),
     "missing": (("/bin/true", ["x"]), {}),
     "unknown": (("/bin/true", ["x"], {}), {"unknown": 1}),
-    "setpgroup": (("/bin/true", ["x"], {}), {"setpgroup": None}),
+    "setpgroup": (("/bin/true", ["x"], {}), {"setpgroup": "x"}),
     "setpgroup, large": (("/bin/true", ["x"], {}), {"setpgroup": 2**70}),
     "setpgroup, nobody's": (("/bin/true", ["x"], {}), {"setpgroup": 2**30}),
     "setsigmask": (("/bin/true", ["x"], {}), {"setsigmask": 3}),
@@ -247,6 +247,7 @@ print(sorted(os.environ.items()), sys.argv, os.getcwd(), os.umask(0))
 OPTIONS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "setpgroup": {"setpgroup": 0},
+    **({"none": {"setpgroup": None, "scheduler": None}} if sys.version_info >= (3, 14) else {}),
     "setsid": {"setsid": True},
     "resetids": {"resetids": True},
     "setsigmask": {"setsigmask": [signal.SIGUSR1, signal.SIGRTMIN]},

@@ -92,6 +92,7 @@ def with_capabilities(directory: Path) -> list[str]:
     """A Python that may read what it likes."""
     python = directory / "python"
     shutil.copy(os.path.realpath(sys.executable), python)
+    needs(shutil.which("setcap") is not None, "no setcap(8)")
     granted = subprocess.run(["setcap", "cap_dac_read_search+ep", python], capture_output=True, check=False)
     needs(granted.returncode == 0, "no file capabilities here")
     return [str(python)]

@@ -7,7 +7,7 @@ need qemu-system-x86_64 qemu-system-x86
 need cpio cpio
 
 guest=$cache/trixie
-debian trixie python3,python3-venv,gcc,libc6-dev,procps
+debian trixie python3,python3-venv,gcc,libc6-dev,procps,libcap2-bin,strace
 one_wheel
 python_in "$guest" python3.13
 copy_tests "$guest"
