@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from guarding import GUARD, guard, guarded, guards_end  # noqa: F401
 
+# A thread that Python does not know, ours, is why os.fork() warns (3.12), on 3.15 as an error here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
 
 def test_an_environment_of_more_than_a_megabyte() -> None:
     """All that execve(2) lets through reaches the command."""
