@@ -139,10 +139,10 @@ class Watch:
             self._adopt(self._new(last))
 
     def look_well(self) -> None:
-        """The same; waits for those who are in the middle of exec."""
+        """The same; waits for those who are in the middle of exec, and looks for those started during the look."""
         until = time.monotonic() + _EXEC
         self.look()
-        while self._again and time.monotonic() < until:
+        while (self._again or self._last_pid() != self._last) and time.monotonic() < until:
             os.sched_yield()
             self.look()
 
@@ -222,7 +222,7 @@ class Watch:
         return me.image
 
     def _left(self, owners: "Iterable[Owner]") -> "list[_Left]":
-        self.look()
+        self.look_well()
         left = []
         for pid, known in list(self._ours.items()):
             if known.owner not in owners:
