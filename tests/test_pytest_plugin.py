@@ -84,7 +84,10 @@ def test_innocent():
 @pytest.mark.parametrize(
     "code",
     [
-        pytest.param("subprocess.run('setsid sh -c \"sleep 1000 & exit\" &', shell=True)", id="by a shell"),
+        pytest.param(
+            "with subprocess.Popen('setsid sh -c \"sleep 1000 >&2 & echo\" &', shell=True, stdout=-1) as p: p.stdout.readline()",
+            id="by a shell",
+        ),
         pytest.param(
             "subprocess.run([sys.executable, '-c', 'import os; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0);"
             ' os.execvp("sleep", ["sleep", "1000"])\'])',
