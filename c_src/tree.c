@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <unistd.h>
 
 enum {
@@ -83,6 +84,18 @@ static long open_to_read(const char *path, int flags)
     return sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | flags, 0);
 }
 
+/* What a file begins with. Returns its length. */
+static long read_text(const char *path, char *text, size_t size)
+{
+    long fd = open_to_read(path, 0);
+    if (fd < 0)
+        return fd;
+    long length = sys3(SYS_read, fd, text, size - 1);
+    sys1(SYS_close, fd);
+    text[length > 0 ? length : 0] = '\0';
+    return length;
+}
+
 /* Of a program's name, stat has the first 15 characters. */
 static bool is_named(const char *stat, const char *name)
 {
@@ -94,14 +107,9 @@ static bool is_named(const char *stat, const char *name)
 static int read_stat(const char *path, pid_t pid, struct process *process)
 {
     char text[STAT_SIZE];
-    long fd = open_to_read(path, 0);
-    if (fd < 0)
-        return (int)fd;
-    long length = sys3(SYS_read, fd, text, sizeof text - 1);
-    sys1(SYS_close, fd);
+    long length = read_text(path, text, sizeof text);
     if (length <= 0)
         return length < 0 ? (int)length : -ESRCH;
-    text[length] = '\0';
     while (length > 0 && text[length - 1] != ')') /* the command's name may contain anything */
         length--;
     if (length == 0 || text[length] == '\0')
@@ -177,14 +185,9 @@ bool pid_is_tracker(pid_t pid)
     static const char option[] = "-c", code[] = "from ", import[] = ".resource_tracker import main";
     char path[PATH_SIZE], text[BLOCK];
     in_proc(path, pid, "/cmdline");
-    long fd = open_to_read(path, 0);
-    if (fd < 0)
-        return false;
-    long length = sys3(SYS_read, fd, text, sizeof text - 1);
-    sys1(SYS_close, fd);
+    long length = read_text(path, text, sizeof text);
     if (length <= 0)
         return false;
-    text[length] = '\0';
     if (same_text(name_in(text), SHM_MANAGER, sizeof SHM_MANAGER))
         return true;
     const char *end = text + length, *at = text;
@@ -198,6 +201,18 @@ bool pid_is_tracker(pid_t pid)
             return true;
     }
     return false;
+}
+
+bool pid_is_placed_at_random(pid_t pid)
+{
+    enum { DIGIT = 3, FLAG = ADDR_NO_RANDOMIZE >> 16 }; /* of eight hexadecimal ones */
+    char path[PATH_SIZE], own[16], system[16];
+    in_proc(path, pid, "/personality");
+    if (read_text(path, own, sizeof own) <= DIGIT ||
+        read_text("/proc/sys/kernel/randomize_va_space", system, sizeof system) <= 0)
+        return false;
+    return own[DIGIT] >= '0' && own[DIGIT] <= '9' && !((own[DIGIT] - '0') & FLAG) && system[0] >= '1' &&
+           system[0] <= '9';
 }
 
 /* Calls each() for every number that is a name in this directory. */

@@ -55,6 +55,9 @@ bool process_alive(const struct process *process);
 bool process_is_tracker(const struct process *process);
 bool pid_is_tracker(pid_t pid);
 
+/* Whether each exec puts it elsewhere in memory: not under a debugger, or setarch -R (personality(2)). */
+bool pid_is_placed_at_random(pid_t pid);
+
 /* Of all of its threads: 'T': stopped, it can have no more children; 'D': not all, but those wait in the kernel, as
  * vfork(2) does for a child that is stopped; else 'R'. */
 char process_activity(const struct process *process);

@@ -5,13 +5,10 @@
  * signal, what grows faster than it dies) is ending.c's. */
 #include "guard.h"
 
-#include "../text.h"
 #include "../tree.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
-#include <sys/personality.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -33,28 +30,6 @@ static bool was_killed(const struct generations *generations, pid_t pid)
     return generations->killed[pid / 8] & 1 << pid % 8;
 }
 
-static char char_at(const char *path, int offset)
-{
-    char text = '\0';
-    long fd = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-    if (fd >= 0) {
-        sys4(SYS_pread64, fd, &text, 1, offset);
-        sys1(SYS_close, fd);
-    }
-    return text;
-}
-
-/* Whether each exec put it elsewhere in memory: not under a debugger, or setarch -R (personality(2)). */
-static bool is_placed_at_random(pid_t pid)
-{
-    enum { DIGIT = 3, FLAG = ADDR_NO_RANDOMIZE >> 16 }; /* of eight hexadecimal ones */
-    char path[64];
-    add_text(add_number(add_text(path, "/proc/"), (uint64_t)pid), "/personality");
-    const char digit = char_at(path, DIGIT);
-    const char system = char_at("/proc/sys/kernel/randomize_va_space", 0);
-    return digit >= '0' && digit <= '9' && !((digit - '0') & FLAG) && system >= '1' && system <= '9';
-}
-
 /* A look into /proc costs more than to kill it, and is needless for a fork that has not called exec since: the C
  * library has its robust list where the parent's is (get_robust_list(2)), and no tracker is a fork. */
 static bool is_tracker(struct generations *generations, pid_t pid)
@@ -65,7 +40,7 @@ static bool is_tracker(struct generations *generations, pid_t pid)
         return false;
     if (pid_is_tracker(pid))
         return true;
-    if (robust != 0 && robust == generations->seen && is_placed_at_random(pid))
+    if (robust != 0 && robust == generations->seen && pid_is_placed_at_random(pid))
         generations->known = robust;
     generations->seen = robust;
     return false;
