@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SIGKILL = 9
 _ALIASES = ("SIGCLD", "SIGIOT", "SIGPOLL")
 ANCESTORS_MAX = 32
+SCOPES = ("child", "group", "tree")
 _GRACE_MAX = 10 * 365 * 86400.0
 
 # What children made by fork do: arguments for arm(), or None.
@@ -110,6 +111,12 @@ def check_signal(sig: object) -> int:
     if sig not in _signal.valid_signals():
         raise ValueError(f"sig: {int(sig)} is not a signal number that can be sent here")
     return int(sig)
+
+
+def check_scope(scope: object) -> None:
+    """ValueError if it is none."""
+    if scope not in SCOPES:
+        raise ValueError(f"scope: {scope!r} is not 'child', 'group' or 'tree'")
 
 
 def check_grace(grace: object, sig: int) -> "float | None":

@@ -14,7 +14,6 @@ from pdeathsig import _quick
 # By default these are ignored, or stop a process: armed with one, it would live on.
 _HARMLESS = ("SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH")
 
-_SCOPES = ("child", "group", "tree")
 ANCESTORS = "PDEATHSIG_ANCESTORS"
 AT_SECURE = 23  # getauxval(3)
 
@@ -116,8 +115,10 @@ def parse(value: str) -> "tuple[int, float | None]":
 
 def scope() -> str:
     """What ``PDEATHSIG_SCOPE`` says. ValueError says what is wrong with it."""
+    from ._arm import SCOPES
+
     value = os.environ.get("PDEATHSIG_SCOPE", "") or "tree"
-    if value not in _SCOPES:
+    if value not in SCOPES:
         raise ValueError(f"PDEATHSIG_SCOPE={value!r} is not child, group or tree")
     return value
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from . import _core, _proc, _seam
-from ._arm import SIGKILL, notice
+from ._arm import SIGKILL, check_scope, notice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def binding(
     first one is called there. ``linger``: a guard lets live what the program leaves behind."""
     if pdeathsig == SIGKILL and scope == "child" and grace is None and type(pdeathsig) is not bool and _core.backend:
         return _USUAL
-    if scope not in ("child", "group", "tree"):
-        raise ValueError(f"scope: {scope!r} is not 'child', 'group' or 'tree'")
+    check_scope(scope)
     if pdeathsig is None:
         if scope != "child":
             raise ValueError(f"scope: there is no {scope!r} to bind with pdeathsig=None")
@@ -320,10 +319,10 @@ def _spawn(
     started.append(spawn)
     result: int = _core.lib.pds_spawn(
         spawn,
-        _strings(executables),
-        _strings(argv),
-        null if env is None else _strings(env),
-        null if cwd is None else _strings([os.fsencode(cwd)]),
+        strings(executables),
+        strings(argv),
+        null if env is None else strings(env),
+        null if cwd is None else strings([os.fsencode(cwd)]),
         keep,
         groups or null,
     )
@@ -375,7 +374,7 @@ def _replace_by_pipe(errpipe_read: int, report: bytes) -> None:
     os.close(reader)
 
 
-def _strings(strings: Sequence[bytes]) -> bytes:
+def strings(strings: Sequence[bytes]) -> bytes:
     joined = b"\0".join((*strings, b""))
     if joined.count(b"\0") != len(strings):
         raise ValueError("embedded null byte")

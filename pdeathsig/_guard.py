@@ -10,14 +10,14 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._arm import SIGKILL, check_grace, check_pid, check_signal, signal_name
+from . import _proc
+from ._arm import SIGKILL, check_grace, check_pid, check_scope, check_signal, signal_name
 
 if TYPE_CHECKING:
     from typing import BinaryIO, Literal
 
     Scope = Literal["child", "group", "tree"]
 
-SCOPES = ("child", "group", "tree")
 _PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pdeathsig-run")
 _MESSAGE = struct.Struct("=ii")  # struct message of c_src/guard/control.c
 _STARTED, _EXEC_FAILED, _GUARD_FAILED = 1, 2, 3
@@ -216,8 +216,7 @@ def in_front(
 
 
 def terms(sig: int, grace: "float | None", scope: str, sig_name: str) -> Terms:
-    if scope not in SCOPES:
-        raise ValueError(f"scope: {scope!r} is not 'child', 'group' or 'tree'")
+    check_scope(scope)
     if grace is None or (grace == 0 and type(grace) in (int, float)):
         return Terms(sig, 0, scope)
     if sig == SIGKILL:
@@ -238,10 +237,7 @@ def _named(pid: int) -> str:
 
 def _start_time(pid: int) -> int:
     """With the PID, it tells a process from all others (proc_pid_stat(5))."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            return int(stat.read().rpartition(b")")[2].split()[19])
-    except FileNotFoundError:
-        if not os.path.exists("/proc/self/stat"):
-            return 0
-        raise ProcessLookupError(3, f"parent: there is no process {pid}") from None
+    process = _proc.read(pid)
+    if process is None and os.path.exists("/proc/self/stat"):
+        raise ProcessLookupError(3, f"parent: there is no process {pid}")
+    return process.start if process is not None else 0

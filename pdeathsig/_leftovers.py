@@ -230,7 +230,7 @@ class Watch:
             process = _proc.read(pid)
             if process is None or process.start != known.start or not process.alive:
                 del self._ours[pid]
-            elif pid in _kept() or _environ.must_outlive_its_parent(_command(pid)):
+            elif pid in _kept() or _environ.must_outlive_its_parent(_proc.command(pid)):
                 self._ours[pid] = _Ours(known.start, self._somebody)
             else:
                 left.append(_Left(pid, process, known.owner))
@@ -361,12 +361,8 @@ def _read(pid: int, file: str) -> str:
         return ""
 
 
-def _command(pid: int) -> "list[str]":
-    return _read(pid, "cmdline").rstrip("\0").split("\0")
-
-
 def _name(pid: int) -> str:
-    words = " ".join(_command(pid)) or f"[{_read(pid, 'comm').strip()}]"
+    words = " ".join(_proc.command(pid)) or f"[{_read(pid, 'comm').strip()}]"
     line = " ".join(words.split())
     return line if len(line) <= 200 else f"{line[:200]}..."
 

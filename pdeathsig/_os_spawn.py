@@ -145,7 +145,7 @@ def system(bound: _fork_exec.Binding, command: Any) -> int:
 
     def start(lifeline: int) -> int:
         spawn = _spawn(bound, lifeline, executables_count=1, argc=len(argv), envc=-1, process_group=group)
-        status: int = _core.lib.pds_system(spawn, _joined(executables), _joined(argv))
+        status: int = _core.lib.pds_system(spawn, _fork_exec.strings(executables), _fork_exec.strings(argv))
         return status
 
     status = _held(bound, start)
@@ -177,13 +177,13 @@ def _start(
     posix = ffi.new("struct pds_posix *", {**posix_fields, "actions_count": len(actions)})
     paths = [ffi.new("char[]", action.path) if action.path is not None else null for action in actions]
     listed = ffi.new("struct pds_action[]", [(*action[:-1], path) for action, path in zip(actions, paths, strict=True)])
-    strings = _joined(executables), _joined(argv), null if env is None else _joined(env)
+    texts = _fork_exec.strings(executables), _fork_exec.strings(argv), null if env is None else _fork_exec.strings(env)
     spawn = None
 
     def start(lifeline: int) -> int:
         nonlocal spawn
         spawn = _spawn(bound, lifeline, **{"process_group": -1, **spawn_fields, **counts})
-        pid: int = _core.lib.pds_posix_spawn(spawn, posix, listed, *strings)
+        pid: int = _core.lib.pds_posix_spawn(spawn, posix, listed, *texts)
         return pid
 
     try:
@@ -268,10 +268,6 @@ def _encoded(value: Any) -> bytes:
     if b"\0" in encoded:
         raise ValueError("embedded null byte")
     return encoded
-
-
-def _joined(strings: "list[bytes]") -> bytes:
-    return b"".join(string + b"\0" for string in strings)
 
 
 def _executables(name: str, path: bytes) -> "list[bytes]":

@@ -1,4 +1,4 @@
-"""/proc/PID/stat, as far as it is needed here: proc_pid_stat(5)."""
+"""/proc/PID, as far as it is needed here: proc_pid_stat(5), proc_pid_cmdline(5)."""
 
 import os
 from typing import NamedTuple
@@ -32,6 +32,21 @@ def read(pid: "int | str") -> "Process | None":
     parent, group, threads, start = (int(fields[i]) for i in (1, 2, 17, 19))
     image = (fields[25], fields[45], fields[47])
     return Process(chr(fields[0][0]), parent, group, threads, start, image)
+
+
+def lives(pid: int, start: int) -> bool:
+    """Whether the process that had this PID and start time is there, and no zombie."""
+    process = read(pid)
+    return process is not None and process.start == start and process.alive
+
+
+def command(pid: int) -> "list[str]":
+    """Its command line; [""] if it has none, or cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.fsdecode(file.read()).rstrip("\0").split("\0")
+    except OSError:
+        return [""]
 
 
 def is_leader(pid: int) -> bool:

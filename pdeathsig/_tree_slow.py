@@ -113,7 +113,9 @@ class Ending:
             victim = self._by_pid.get(pid)
             if victim is None or victim.start != process.start:
                 victim = self.add(pid, process.start)
-            victim.tracker |= _is_tracker(pid)  # in the middle of exec it has no command line yet
+            victim.tracker |= _environ.must_outlive_its_parent(
+                _proc.command(pid)
+            )  # in the middle of exec it has no command line yet
             if victim.frozen:
                 activity = _activity(pid, process)
                 restless |= activity == "R" or (activity == "D" and not patient)
@@ -133,7 +135,7 @@ class Ending:
             victim = self._by_pid.get(pid)
             if victim is None or victim.start != process.start:
                 victim = self.add(pid, process.start)
-                victim.tracker = _is_tracker(pid)
+                victim.tracker = _environ.must_outlive_its_parent(_proc.command(pid))
                 _send(victim, 0)
             living += not (victim.refused or victim.tracker)
         return living
@@ -169,14 +171,6 @@ def _activity(pid: int, process: _proc.Process) -> str:
     return "T" if not states else "D" if states == {"D"} else "R"
 
 
-def _is_tracker(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return _environ.must_outlive_its_parent(os.fsdecode(file.read()).split("\0"))
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return False
-
-
 def _open(pid: int) -> int:
     """A pidfd; -1 where the kernel has none."""
     try:
@@ -193,8 +187,7 @@ def _send(victim: _Victim, sig: int) -> bool:
     pidfd = -1
     try:
         pidfd = _open(victim.pid)
-        process = _proc.read(victim.pid)
-        if process is None or process.start != victim.start or not process.alive:
+        if not _proc.lives(victim.pid, victim.start):
             raise ProcessLookupError
         if pidfd >= 0:
             signal.pidfd_send_signal(pidfd, sig)
@@ -217,8 +210,7 @@ def _gone_by(victim: _Victim, until: float) -> bool:
         return True
     try:
         while True:
-            process = _proc.read(victim.pid)
-            if process is None or process.start != victim.start or not process.alive:
+            if not _proc.lives(victim.pid, victim.start):
                 return True
             left = until - time.monotonic()
             if pidfd >= 0:
