@@ -46,8 +46,8 @@ def kill_tree(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> E
     meanwhile. It returns as soon as the last one is gone. Zombies are gone: only a ``subprocess.Popen`` that is the
     target is reaped, as by its ``poll()``.
 
-    The resource trackers of multiprocessing and loky come last. They are not signalled: they unlink the shared memory
-    that the others left, and go by themselves; after a second they get SIGKILL.
+    The resource trackers of multiprocessing and loky, and torch_shm_manager, come last. They are not signalled: they
+    unlink the shared memory that the others left, and go by themselves; after a second they get SIGKILL.
 
     Out of reach is who is not below the target any more: a daemon whose parent has ended, before or by ``sig``.
 
@@ -151,7 +151,7 @@ def _end(ending: "Any", sig: int, grace: float) -> Ended:
     return Ended(
         tuple(pid for pid, _, known in victims if known & _SIGNALLED),
         tuple(pid for pid, _, known in victims if known & _KILLED),
-        tuple(pid for pid, start, known in victims if not known & _GONE and _lives(pid, start)),
+        tuple(pid for pid, start, known in victims if not known & _GONE and _proc.lives(pid, start)),
     )
 
 
@@ -164,11 +164,6 @@ def _wait(ending: "Any", seconds: float, trackers: bool = False) -> bool:
             return True
         if not left:
             return False
-
-
-def _lives(pid: int, start: int) -> bool:
-    process = _proc.read(pid)
-    return process is not None and process.start == start and process.alive
 
 
 def _check_grace(grace: object) -> float:
