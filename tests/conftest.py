@@ -34,6 +34,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = items[:: config.getoption("--share")]
 
 
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what is here stays: the collections between tests need not look at it
+
+
 def pytest_configure(config: pytest.Config) -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if not list(Path(pdeathsig.__file__).parent.glob("_ffi.*.so")):
@@ -108,6 +113,7 @@ def lifeline() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
+    gc.collect()  # of the test before: a descriptor that only a cycle holds would be closed at any time
     before = descendants(os.getpid())
     descriptors = os.listdir("/proc/self/fd")
     yield
@@ -120,8 +126,8 @@ def nothing_left() -> Iterator[None]:
     reap()
     assert not left, f"processes left behind: {left}"
     if os.listdir("/proc/self/fd") != descriptors:
-        gc.collect()  # those that only a cycle holds; before the test there may have been some, too
-    assert not set(os.listdir("/proc/self/fd")) - set(descriptors), "descriptors left open"
+        gc.collect()
+    assert os.listdir("/proc/self/fd") == descriptors, "descriptors left open"
 
 
 @pytest.fixture

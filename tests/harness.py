@@ -206,6 +206,12 @@ def run(code: str, *args: str, **changes: str | None) -> subprocess.CompletedPro
     )
 
 
+def line(process: subprocess.Popen[bytes]) -> str:
+    """The next that it writes."""
+    assert process.stdout is not None
+    return process.stdout.readline().decode().strip()
+
+
 def shm_manager(directory: Path) -> str:
     """What starts a manager of shared memory, named as torch's is: it sees to a file when its client has gone."""
     program = shutil.copy("/bin/bash", directory / "torch_shm_manager")

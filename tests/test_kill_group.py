@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Start
-from harness import Process
+from harness import Process, line
 
 import pdeathsig
 
@@ -19,11 +19,6 @@ BACKENDS = ["compiled", "ctypes"]
 
 def shell(code: str, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["bash", "-c", code], stdout=subprocess.PIPE, start_new_session=True, **options)
-
-
-def line(process: subprocess.Popen[bytes]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().decode().strip()
 
 
 def test_communicate_returns_as_nobody_holds_the_pipe() -> None:

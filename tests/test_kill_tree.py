@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Start, descendants, needs
-from harness import Process, run, shm_manager
+from harness import Process, line, run, shm_manager
 
 import pdeathsig
 
@@ -22,11 +22,6 @@ BACKENDS = ["compiled", "ctypes"]
 
 def shell(code: str, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["bash", "-c", code], stdout=subprocess.PIPE, **options)
-
-
-def line(process: subprocess.Popen[bytes]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().decode().strip()
 
 
 def test_communicate_returns_as_nobody_holds_the_pipe() -> None:

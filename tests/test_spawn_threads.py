@@ -81,39 +81,22 @@ forever()
     assert child.dies()
 
 
-def test_a_forked_child_has_threads_of_its_own(start: Start) -> None:
-    """The native thread does not survive a fork; what a forked child's thread starts is bound to that child."""
-    tree = start("""
-import pdeathsig
-def spawn(name):
-    def work(): say(name, pdeathsig.Popen(['sleep', '1000']).pid)
-    thread = threading.Thread(target=work); thread.start(); thread.join()
-spawn('first')
-if os.fork() == 0:
-    here('middle')
-    spawn('second')
-    forever()
-forever()
-""")
-    first, middle, second = tree.process("first"), tree.process("middle"), tree.process("second")
-    middle.kill()
-    assert second.dies()
-    assert first.alive()
-    tree.kill()
-    assert first.dies()
-
-
-def test_a_raw_clone_has_threads_of_its_own(start: Start) -> None:
-    """No at-fork handler runs; to ask a thread that is not there would hang."""
-    tree = start("""
+@pytest.mark.parametrize(
+    "fork",
+    ["os.fork()", "libc.syscall({'x86_64': 56, 'aarch64': 220}[platform.machine()], signal.SIGCHLD, 0, 0, 0, 0)"],
+    ids=["fork", "raw clone"],
+)
+def test_a_forked_child_has_threads_of_its_own(start: Start, fork: str) -> None:
+    """The native thread does not survive a fork; what a forked child's thread starts is bound to that child. At a raw
+    clone no at-fork handler runs; to ask a thread that is not there would hang."""
+    tree = start(f"""
 import pdeathsig, platform
 pdeathsig.Popen
 def spawn(name):
     def work(): say(name, pdeathsig.Popen(['sleep', '1000']).pid)
     thread = threading.Thread(target=work); thread.start(); thread.join()
 spawn('first')
-SYS_clone = {'x86_64': 56, 'aarch64': 220}[platform.machine()]
-if libc.syscall(SYS_clone, signal.SIGCHLD, 0, 0, 0, 0) == 0:
+if {fork} == 0:
     here('middle')
     spawn('second')
     forever()
