@@ -5,6 +5,7 @@ pytest is a subreaper here: whatever a test orphans comes back to it, and is fou
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -68,6 +69,19 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
+def descriptors() -> dict[str, str]:
+    """Each descriptor and what it is open to.
+
+    Without the one that lists them: it is not always the lowest, as a thread of pytest-rerunfailures waits in accept(2), whose
+    number is taken already and not to be seen.
+    """
+    held: dict[str, str] = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            held[name] = os.readlink(f"/proc/self/fd/{name}")
+    return held
+
+
 def reap() -> None:
     """Collect what was orphaned to us and has ended."""
     try:
@@ -115,7 +129,7 @@ def lifeline() -> None:
 def nothing_left() -> Iterator[None]:
     gc.collect()  # of the test before: a descriptor that only a cycle holds would be closed at any time
     before = descendants(os.getpid())
-    descriptors = os.listdir("/proc/self/fd")
+    held = descriptors()
     yield
     left = {pid: command for pid, command in descendants(os.getpid()).items() if pid not in before}
     if any("pdeathsig-run " in command for command in left.values()):
@@ -125,9 +139,9 @@ def nothing_left() -> Iterator[None]:
     left = {pid: command for pid, command in left.items() if command}  # without one it was already exiting
     reap()
     assert not left, f"processes left behind: {left}"
-    if os.listdir("/proc/self/fd") != descriptors:
+    if descriptors() != held:
         gc.collect()
-    assert os.listdir("/proc/self/fd") == descriptors, "descriptors left open"
+    assert descriptors() == held, "descriptors left open"
 
 
 @pytest.fixture
