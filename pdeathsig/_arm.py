@@ -49,8 +49,8 @@ def arm(
         ``"thread"``: the kernel's own meaning, the thread that started it; direct, and not to be blocked, ignored or
         stopped. A PID: that process, whoever it is (one small native thread waits on its pidfd).
     :param inherit: children made by ``os.fork`` and multiprocessing's fork arm themselves with the same signal and
-        grace, each on its own parent. If such a child execs (os.exec*, os.spawn*, pty.spawn), the program that it
-        becomes is bound too, by the signal alone.
+        grace, each on its own parent; a daemon (fork, setsid, fork) on that of the process in the middle. If such a
+        child execs (os.exec*, os.spawn*, pty.spawn), the program that it becomes is bound too, by the signal alone.
     :param ancestors: when any of so many of the nearest ancestors dies, from 1 (the parent) to 32: for a program behind
         a wrapper (uvx, npx, ``sh -c``) that may outlive its own parent. Where there are fewer below PID 1, all of them.
         Each is watched by pidfd from here on; one that has died before is not known. Forked children are bound to their
@@ -219,6 +219,9 @@ def _bonds() -> "tuple[int, int, Callable[[], bool] | None]":
     creator = _multiprocessing_creator(parent)
     if creator is not None:
         return creator
+    daemon = sys.modules.get("pdeathsig._daemon")
+    if daemon is not None and daemon.bound_to:
+        return -1, daemon.bound_to, None
     in_family = os.environ.get("PDEATHSIG", "0") not in ("", "0") and "PDEATHSIG_PARENT" in os.environ
     if in_family and not _core.lib.pds_parent_source() and not _distrusted():
         from . import _family
@@ -249,13 +252,16 @@ def _pass_on(what: "tuple[int, float | None, str] | None") -> None:
     global _inherited
     before, _inherited = _inherited, what
     if (before is None) != (what is None):
-        from . import _exec
+        from . import _daemon, _exec  # noqa: F401
 
         _exec.follow(what is not None)
 
 
 def _after_fork_in_child() -> None:
     """inherit=True."""
+    daemon = sys.modules.get("pdeathsig._daemon")
+    if daemon is not None:
+        daemon.after_fork_in_child()
     if _inherited is None:
         return
     caller = sys._getframe().f_back

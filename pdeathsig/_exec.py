@@ -12,7 +12,7 @@ reached.
 import os
 import sys
 
-from . import _arm, _core
+from . import _arm, _core, _daemon
 from ._environ import must_outlive_its_parent
 
 TYPE_CHECKING = False
@@ -75,7 +75,7 @@ def _with_guard(path: "Any", argv: "Any", *env: "Any", **named: "Any") -> "tuple
     bound = _members.binding(argv, [os.fsencode(path)], *(env or (None,)))
     if bound is None or bound.guard is None:
         return path, argv, *env
-    (program,), words = _guard.in_front(bound.guard, _core.lib.pds_parent(), [os.fsencode(path)], argv)
+    (program,), words = _guard.in_front(bound.guard, _daemon.parent(), [os.fsencode(path)], argv)
     return program, words, *env
 
 

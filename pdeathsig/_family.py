@@ -9,6 +9,7 @@ PIDNS and TIMENS the inodes of the namespaces in which PID and START mean someth
 """
 
 import os
+import sys
 
 from . import _arm, _core, _environ, _seam
 
@@ -113,7 +114,9 @@ def _export() -> None:
         start = _stat(pid).start
     except OSError:
         start = 0
-    bound = [token for token in tokens() if token.pid != pid][:1]
+    daemon = sys.modules.get("pdeathsig._daemon")
+    not_ours = (pid, daemon.in_the_middle()) if daemon else (pid,)
+    bound = [token for token in tokens() if token.pid not in not_ours][:1]
     os.environ[VARIABLE] = ",".join(map(str, [Token(pid, start, _namespace("pid"), _namespace("time")), *bound]))
 
 

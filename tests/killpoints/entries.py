@@ -206,7 +206,16 @@ def family_shell() -> None:
     family(lambda: plain(through_a_shell(python("leaf.stay()"))))
 
 
-def family_daemon() -> None:
+def daemon() -> None:
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            leaf.stay()
+        os._exit(0)
+    os.wait()
+
+
+def family_left_behind() -> None:
     """What a shell leaves behind stays, as long as the member that has started the shell."""
     family(lambda: plain(["sh", "-c", f"setsid {TOOL} end & {TOOL} end & exit 0"]))
 
@@ -366,13 +375,14 @@ def _children() -> list[Entry]:
         Entry("arm(inherit=True), os.fork twice", lambda: inheriting(lambda: forked(forked_twice)), 2),
         Entry("family, os.fork twice", lambda: family(lambda: forked(forked_twice)), 2),
         Entry("family, os.fork twice", lambda: family(lambda: forked(forked_twice)), 2, "driver/", "gone"),
+        Entry("family, a daemon", lambda: family(lambda: from_os(daemon))),
         Entry("family, Python", lambda: family(lambda: plain(python("leaf.stay()")))),
         Entry("family, behind a shell", family_shell),
         Entry("family, behind a shell", family_shell, victim="exec ^sh -c"),
         Entry("family, behind a shell", family_shell, victim=GUARD, then="gone"),
         Entry("family, behind a shell", family_shell, victim=f"{GUARD}/", then="gone"),
-        Entry("family, left behind by a shell", family_daemon, 2),
-        Entry("family, left behind by a shell", family_daemon, 2, f"{GUARD}/", "gone", settle=True, limit=alone),
+        Entry("family, left behind by a shell", family_left_behind, 2),
+        Entry("family, left behind by a shell", family_left_behind, 2, f"{GUARD}/", "gone", settle=True, limit=alone),
         Entry("family, Python that execs", lambda: family(lambda: plain(python(then_exec)))),
         *both_victims({name: (functools.partial(on_thread, start), 1) for name, start in threads.items()}),
     ]

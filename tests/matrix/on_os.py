@@ -41,7 +41,7 @@ def thread_fork_exec() -> int:
     return on_a_thread(fork_exec)
 
 
-@row("a daemon: `os.fork`, `os.setsid`, `os.fork`", 2, light=True, limit=10, known=("family",))
+@row("a daemon: `os.fork`, `os.setsid`, `os.fork`", 2, light=True, limit=10)
 def daemon() -> None:
     def middle() -> None:
         os.setsid()
