@@ -1,8 +1,8 @@
 """A daemon made by a member of the family: fork, setsid, fork, and the process in the middle exits (daemon(7)).
 
 Bound to the one that forked it, it would die as soon as it has been made. So it is bound to whom the one in the middle
-was bound to, as what a shell leaves behind is. The one in the middle is a plain fork that has itself called setsid(2): no
-worker of multiprocessing, whose children are to die with it, and not on a terminal of its own by forkpty(3).
+was bound to, as what a shell leaves behind is. The one in the middle is a plain fork that has itself called setsid(2):
+no worker of multiprocessing, whose children are to die with it, and not on a terminal of its own by forkpty(3).
 """
 
 import os
