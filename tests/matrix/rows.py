@@ -21,6 +21,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 from typing import Any, TypeVar
 
 HERE = Path(__file__).parent
@@ -41,7 +42,7 @@ class Row:
     announced: int  # how many processes say that they are there
     function: Callable[..., Any]
     command: bool = False
-    needs: tuple[str, ...] = ()  # modules, and ``root``
+    needs: tuple[str, ...] = ()  # modules, programs, and ``root``
     light: bool = False  # runs in CI
     passing: str = ""  # a pattern of command lines that come and go by design
     limit: float = 60.0  # seconds until it is ready
@@ -54,7 +55,7 @@ class Row:
 
     def missing(self) -> str:
         """What it needs and is not here."""
-        absent = [name for name in self.needs if name != "root" and importlib.util.find_spec(name) is None]
+        absent = [name for name in self.needs if name != "root" and not (importlib.util.find_spec(name) or which(name))]
         if "root" in self.needs and os.getuid() != 0:
             absent.append("root")
         return ", ".join(absent)
