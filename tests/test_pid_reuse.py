@@ -70,6 +70,20 @@ def in_a_namespace(script: str, *arguments: str) -> str:
     return ended.stdout
 
 
+SLOW = """
+from pdeathsig import _tree, _tree_slow
+_tree._ending = lambda group=0: _tree_slow.Ending(group)
+"""
+# Each reads a line: one from a pipe that stays open, the other one from us.
+MANAGERS = """
+import signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as they do
+def manager(stdin):
+    return subprocess.Popen(['torch_shm_manager', '-c', 'read line'], executable='/bin/sh', stdin=stdin)
+stays, goes = manager(int(sys.argv[1])), manager(subprocess.PIPE)
+print(stays.pid, goes.pid, flush=True)
+signal.pause()
+"""
 TREE = """
 member = f"import os, signal, sys; pid = os.fork()\\nif pid: signal.signal(15, signal.SIG_IGN); os.write(1, b'%d\\\\n' % pid); os.waitpid(pid, 0)\\nwhile True: signal.pause()"
 """
@@ -79,10 +93,7 @@ member = f"import os, signal, sys; pid = os.fork()\\nif pid: signal.signal(15, s
 @pytest.mark.parametrize("backend", ["compiled", "slow"])
 def test_kill_tree(backend: str) -> None:
     """A member ends at SIGTERM and a stranger gets its PID; another one ignores it, and has SIGKILL 1 s later."""
-    script = f"""{TREE}
-if {backend == "slow"}:
-    from pdeathsig import _tree, _tree_slow
-    _tree._ending = lambda group=0: _tree_slow.Ending(group)
+    script = f"""{TREE}{SLOW if backend == "slow" else ""}
 top = subprocess.Popen([sys.executable, '-c', member], stdout=subprocess.PIPE)
 pid = int(top.stdout.readline())
 born = stranger(pid)
@@ -90,6 +101,31 @@ ended = pdeathsig.kill_tree(top, signal.SIGTERM, 1)
 assert set(ended.signalled) == {{top.pid, pid}} and ended.killed == (top.pid,) and not ended.left, ended
 assert os.read(born, 1)
 unharmed(pid)
+"""
+    assert in_a_namespace(script) == "unharmed\n"
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("backend", ["compiled", "slow"])
+def test_kill_tree_and_those_who_are_given_time(backend: str) -> None:
+    """Of two managers of shared memory one does not end by itself, and has SIGKILL after 2 s; the other one did, and a
+    stranger has its PID."""
+    script = f"""{SLOW if backend == "slow" else ""}
+import threading
+code = {MANAGERS!r}
+reader, writer = os.pipe()
+top = subprocess.Popen([sys.executable, '-c', code, str(reader)], stdout=subprocess.PIPE, pass_fds=[reader])
+stays, goes = map(int, top.stdout.readline().split())
+def reap():
+    while True:
+        try: return os.waitpid(goes, 0)
+        except ChildProcessError: os.sched_yield()  # not ours yet
+threading.Thread(target=reap, daemon=True).start()
+born = stranger(goes)
+ended = pdeathsig.kill_tree(top, signal.SIGKILL)
+assert os.read(born, 1)
+assert ended.killed == (stays,) and not ended.left, ended
+unharmed(goes)
 """
     assert in_a_namespace(script) == "unharmed\n"
 
