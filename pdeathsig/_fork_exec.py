@@ -239,7 +239,9 @@ def is_bound(arguments: "tuple[Any, ...]") -> bool:
 
 def exec_unbinds() -> bool:
     """Such an exec counts as one of a set-user-ID program, and the kernel forgets the parent-death signal."""
-    return os.geteuid() != os.getuid() or os.getegid() != os.getgid()
+    user, effective_user, _ = os.getresuid()
+    group, effective_group, _ = os.getresgid()
+    return effective_user != user or effective_group != group
 
 
 def _has_pidfds() -> bool:

@@ -5,8 +5,11 @@ its functions are run here with globals that are those of its module, live, but 
 """
 
 import functools
+import operator
 import subprocess
+from collections.abc import Iterator
 from signal import SIGCONT
+from threading import local
 from types import CodeType, FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +29,12 @@ _FUNCTIONS = {name: getattr(subprocess, name) for name in ("run", "call", "check
 
 def _within(function: Any, **changes: Any) -> Any:
     """That function of subprocess, with its module's globals as they are now, but for these."""
-    now = {**vars(subprocess), **changes}
-    copy = FunctionType(_code(function.__code__), now, function.__name__, function.__defaults__, function.__closure__)
+    return _copy(function, {**vars(subprocess), **changes})
+
+
+def _copy(function: Any, its_globals: "dict[str, Any]") -> Any:
+    code = _code(function.__code__)
+    copy = FunctionType(code, its_globals, function.__name__, function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
 
@@ -36,6 +43,29 @@ def _within(function: Any, **changes: Any) -> Any:
 def _code(original: CodeType) -> CodeType:
     """A copy, whose inline caches are for our globals: subprocess's own keep their speed."""
     return original.replace()
+
+
+def _seam_of(fork_exec: Any) -> "dict[str, Any]":
+    # before 3.11 it is an attribute of that module
+    return {"_fork_exec": fork_exec} if _HAS_NAME else {"_posixsubprocess": SimpleNamespace(fork_exec=fork_exec)}
+
+
+def _globals_of(code: CodeType) -> "Iterator[str]":
+    """The names that it, and the functions in it, may look up among them."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _globals_of(constant)
+
+
+# _execute_child is run so often that it has globals of its own, in which CPython's code keeps its inline caches. Those
+# that it reads are made its module's of now before each run. Its seam leads to that of the run on this thread.
+_this_thread = local()
+_OURS = {"_USE_POSIX_SPAWN": False, **_seam_of(lambda *arguments: _this_thread.seam(*arguments))}  # noqa: PLW0108
+_THEIRS = list({*_globals_of(_EXECUTE_CHILD.__code__)} & {*vars(subprocess)} - {*_OURS})
+_values = operator.itemgetter(*_THEIRS)
+_globals = {**vars(subprocess), **_OURS}
+_execute_child = _copy(_EXECUTE_CHILD, _globals)
 
 
 class Popen(subprocess.Popen):  # type: ignore[type-arg]
@@ -88,9 +118,8 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
 
     def _execute_child(self, *args: Any) -> None:
         seam = _Seam(self._binding)
-        execute = _within(_EXECUTE_CHILD, **seam.globals())
         try:
-            execute(self, *args)
+            seam.execute_child(self, *args)
         except BaseException:
             if self.returncode is None and seam.end_child():  # else CPython's code has reaped it
                 self.returncode = -SIGKILL
@@ -128,10 +157,17 @@ class _Seam:
         self._bound = bound
         self._started: list[Any] = []
 
-    def globals(self) -> "dict[str, Any]":
-        # before 3.11 it is an attribute of that module
-        seam = {"_fork_exec": self} if _HAS_NAME else {"_posixsubprocess": SimpleNamespace(fork_exec=self)}
-        return seam if self._bound is None else {**seam, "_USE_POSIX_SPAWN": False}
+    def execute_child(self, *args: Any) -> None:
+        """CPython's, with us beneath."""
+        if self._bound is None:
+            _within(_EXECUTE_CHILD, **_seam_of(self))(*args)
+            return
+        _globals.update(zip(_THEIRS, _values(vars(subprocess)), strict=True))
+        before, _this_thread.seam = getattr(_this_thread, "seam", None), self
+        try:
+            _execute_child(*args)
+        finally:
+            _this_thread.seam = before
 
     def __call__(self, *arguments: Any) -> int:
         beneath = _install.beneath()
