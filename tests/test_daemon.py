@@ -6,7 +6,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from conftest import Start
+import seccomp_deny
+from conftest import Start, needs
 from guarding import guards_end  # noqa: F401
 from harness import Tree
 
@@ -78,6 +79,20 @@ def test_what_it_starts_dies_with_it(start: Start) -> None:
     daemon, child = tree.adopt(found["daemon"]), tree.adopt(found["child"])
     daemon.kill()
     assert child.dies()
+    assert tree.top.poll() is None
+
+
+@pytest.mark.parametrize("call", ["pidfd_open", "getsid"])
+def test_where_a_call_is_denied_it_dies_with_the_one_in_the_middle(start: Start, call: str) -> None:
+    """It is bound to somebody, in any case."""
+    needs(seccomp_deny.possible(), "no system call numbers for this architecture")
+    code = making(HERE, after="here('maker'); forever()")
+    deny = f"import seccomp_deny; seccomp_deny.deny({call!r})"
+    tree = start(f"{code}\n{deny}\nif os.fork() == 0: maker()\nforever()", PDEATHSIG="KILL")
+    found = dict(tree.line().split() for _ in range(2))
+    daemon, middle = tree.adopt(found["daemon"]), tree.adopt(found["maker"])
+    middle.kill()
+    assert daemon.dies()
     assert tree.top.poll() is None
 
 
