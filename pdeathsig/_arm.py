@@ -259,7 +259,7 @@ def _pass_on(what: "tuple[int, float | None, str] | None") -> None:
 
 def _after_fork_in_child() -> None:
     """inherit=True."""
-    daemon = sys.modules.get("pdeathsig._daemon")
+    daemon: Any = sys.modules.get("pdeathsig._daemon")
     if daemon is not None:
         daemon.after_fork_in_child()
     if _inherited is None:
