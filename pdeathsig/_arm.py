@@ -259,7 +259,7 @@ def _pass_on(what: "tuple[int, float | None, str] | None") -> None:
 
 def _after_fork_in_child() -> None:
     """inherit=True."""
-    daemon = sys.modules.get("pdeathsig._daemon")
+    daemon: Any = sys.modules.get("pdeathsig._daemon")
     if daemon is not None:
         daemon.after_fork_in_child()
     if _inherited is None:
@@ -267,10 +267,15 @@ def _after_fork_in_child() -> None:
     caller = sys._getframe().f_back
     if caller is not None and caller.f_globals.get("__name__") in ("subprocess", "pdeathsig._fork_exec"):
         return  # about to exec (preexec_fn): our handler would be gone, and the news then kill
-    sig, grace, parent = _inherited
     family = sys.modules.get("pdeathsig._family")
     try:
-        arm(sig, grace=grace, parent="thread" if parent == "thread" else "process", inherit=True)
+        try:
+            _arm_as_inherited()
+        except OSError:
+            if daemon is None or not daemon.bound_to:
+                raise
+            daemon.bound_to = 0  # where pidfd_open(2) is missing or denied: to who forked us
+            _arm_as_inherited()
     except OSError as error:
         if family is None or not family.exports():
             raise  # Python prints it, and the child goes on
@@ -279,6 +284,12 @@ def _after_fork_in_child() -> None:
         _environ.stop(os.environ.get("PDEATHSIG", ""), error)
     if family is not None:
         family.export_again()
+
+
+def _arm_as_inherited() -> None:
+    if _inherited is not None:
+        sig, grace, parent = _inherited
+        arm(sig, grace=grace, parent="thread" if parent == "thread" else "process", inherit=True)
 
 
 def _long_way() -> bool:

@@ -17,10 +17,19 @@ _creator: object = None
 def after_fork_in_child() -> None:
     global bound_to, _could_be_for, _creator
     forker, creator = _core.lib.pds_parent(), _core.forkers_creator()
-    of_a_maker = os.getsid(0) == forker and creator is _creator
+    leader = _session_leader()
+    of_a_maker = leader == forker != 0 and creator is _creator
     bound_to = _could_be_for if of_a_maker and _core.backend == "compiled" else 0
-    _could_be_for = 0 if os.getsid(0) == os.getpid() else bound_to or forker
+    _could_be_for = 0 if leader == os.getpid() else bound_to or forker
     _creator = creator
+
+
+def _session_leader() -> int:
+    """The PID of ours; 0: it is outside this PID namespace, or getsid(2) is denied."""
+    try:
+        return os.getsid(0)
+    except OSError:
+        return 0
 
 
 def parent() -> int:

@@ -7,6 +7,7 @@ who has left the tree by a double fork. No subreaper: that would hand the orphan
 What makes it cheap: /proc/loadavg tells the last PID given out. Who is new has one given out since the last look.
 """
 
+import fcntl
 import gc
 import os
 import sys
@@ -28,7 +29,7 @@ _MOST = 20  # processes to name
 _NO_RANDOM_ADDRESSES = 0x0040000  # personality(2)
 _FEW = 256  # PIDs, to be tried one by one
 _SOON = 1.0  # seconds in which PIDs do not come round
-_EXEC = 0.25  # seconds for an exec on a busy machine
+_EXEC = 2.0  # seconds for a fork or an exec on a busy machine
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 _numbers = count(1)
@@ -145,6 +146,7 @@ class Watch:
         while (self._again or self._last_pid() != self._last) and time.monotonic() < until:
             os.sched_yield()
             self.look()
+        self._again = [pid for pid in self._again if _proc.read(pid) is not None]  # else a session has its number
 
     def _new(self, last: "int | None") -> "dict[int, _proc.Process]":
         """All that have been started since the last call."""
@@ -153,12 +155,11 @@ class Watch:
         if pids is None:
             pids, since = _proc.numbers("/proc"), int(self._time * _TICKS) - 2
         self._last, self._time = last, now
-        tried, self._again = self._again, []
-        new = {}
+        self._again, new = [], {}
         for pid in pids:
             process = _proc.read(pid)
-            if pid not in tried if process is None else process.start >= since and _is_in_exec(pid, process):
-                self._again.append(pid)  # it may just be forked; or where it belongs will be seen after its exec
+            if _is_being_forked(pid) if process is None else process.start >= since and _is_in_exec(pid, process):
+                self._again.append(pid)  # where it belongs will be seen after the fork or the exec
             if process is not None and process.start >= since and self._is_unknown(pid, process):
                 new[pid] = process
         return new
@@ -178,11 +179,13 @@ class Watch:
         mine = list(processes)
         while mine:
             mine = [pid for pid, process in processes.items() if self._is_parent(process.parent)]
-            mine = mine or [pid for pid, process in processes.items() if self._is_marked(pid, process)]
+            numbers = {} if mine else self._marked(processes)
+            mine = mine or list(numbers)
             for pid in mine:
                 process = processes.pop(pid)
                 if _proc.is_leader(pid):
-                    self._ours[pid] = _Ours(process.start, self._owner_of(pid, process))
+                    number = numbers[pid] if pid in numbers else self._number(pid)
+                    self._ours[pid] = _Ours(process.start, self._owner_of(process, number))
 
     def _is_parent(self, pid: int) -> bool:
         if pid == self.pid:
@@ -191,9 +194,18 @@ class Watch:
         process = _proc.read(pid) if known else None
         return known is not None and process is not None and process.start == known.start
 
-    def _is_marked(self, pid: int, process: _proc.Process) -> bool:
-        # Before the first owner nobody has a mark, and reading all environments would take its time.
-        return bool(self._owners) and (process.image == self._image or self._number(pid) is not None)
+    def _marked(self, processes: "dict[int, _proc.Process]") -> "dict[int, int | None]":
+        """Those with our mark, and the number in it. It is read once: during an exec it is not there."""
+        if not self._owners:  # before the first one nobody has a mark, and reading all environments would take its time
+            return {}
+        found: "dict[int, int | None]" = {}
+        for pid, process in processes.items():
+            number = self._number(pid)
+            if number is not None or process.image == self._image:
+                found[pid] = number
+            elif _has_execed(pid, process):  # perhaps after the look at it, and before that at its environment
+                self._again.append(pid)
+        return found
 
     def _number(self, pid: int) -> "int | None":
         """The owner's, by the mark in the environment with which that process was started."""
@@ -202,12 +214,12 @@ class Watch:
                 return int(mark[len(self._mark) :])
         return None
 
-    def _owner_of(self, pid: int, process: _proc.Process) -> Owner:
+    def _owner_of(self, process: _proc.Process, number: "int | None") -> Owner:
         """By its mark, else its parent's. The children of what is kept for all are on the account of who is now: a fork
         server has the environment of the test that came first."""
         if process.parent != self.pid and process.parent in _kept():
             return self._stack[-1]
-        owner = self._owners.get(self._number(pid) or 0)
+        owner = self._owners.get(number or 0)
         parent = self._ours.get(process.parent)
         if owner is None and parent is not None and parent.owner.number in self._owners:
             owner = parent.owner
@@ -304,9 +316,34 @@ def _random_addresses() -> bool:
         return False
 
 
+def _is_being_forked(pid: int) -> bool:
+    """It has its number, but no entry in /proc yet. Only fcntl(2), F_SETOWN, finds it; and what is left of a group that
+    has this number, which kill(2) finds too."""
+    fd = os.open(os.devnull, os.O_RDONLY)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETOWN, pid)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _has_execed(pid: int, before: _proc.Process) -> bool:
+    """Or is about to."""
+    now = _proc.read(pid)
+    return now is not None and now.start == before.start and (now.image != before.image or not now.has_code)
+
+
 def _is_in_exec(pid: int, process: _proc.Process) -> bool:
-    """It has no environment yet; unlike kernel threads, and those whose environment may not be seen."""
-    return process.image[2] == b"0" and process.parent not in (0, 2) and _may_read(f"/proc/{pid}/environ")
+    """Its environment is not complete yet; unlike kernel threads, and those whose environment may not be seen."""
+    return not process.has_code and process.parent not in (0, 2) and _may_read(f"/proc/{pid}/environ")
 
 
 def _may_read(path: str) -> bool:

@@ -14,6 +14,8 @@ class Process(NamedTuple):
     image: "tuple[bytes, ...]"
     """Where its stack, arguments and environment begin. The kernel chooses that at random on exec, and fork keeps it.
     Zeros: it is a kernel thread, in the middle of exec, or may not be looked at (ptrace(2), PTRACE_MODE_READ)."""
+    has_code: bool
+    """Not so for a kernel thread, nor in the middle of exec: that comes last, after the environment."""
 
     @property
     def alive(self) -> bool:
@@ -31,7 +33,7 @@ def read(pid: "int | str") -> "Process | None":
     fields = text.rpartition(b")")[2].split()
     parent, group, threads, start = (int(fields[i]) for i in (1, 2, 17, 19))
     image = (fields[25], fields[45], fields[47])
-    return Process(chr(fields[0][0]), parent, group, threads, start, image)
+    return Process(chr(fields[0][0]), parent, group, threads, start, image, fields[23] != b"0")
 
 
 def lives(pid: int, start: int) -> bool:

@@ -11,6 +11,7 @@ PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
 NUMBERS = {
     "x86_64": {
         "prctl": 157,
+        "getsid": 124,
         "pidfd_open": 434,
         "close_range": 436,
         "timer_create": 222,
@@ -22,6 +23,7 @@ NUMBERS = {
     },
     "aarch64": {
         "prctl": 167,
+        "getsid": 156,
         "pidfd_open": 434,
         "close_range": 436,
         "timer_create": 107,

@@ -6,7 +6,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from conftest import Start
+import seccomp_deny
+from conftest import Start, needs
 from guarding import guards_end  # noqa: F401
 from harness import Tree
 
@@ -46,6 +47,14 @@ def lives_until_the_member_dies(tree: Tree, *names: str) -> None:
     assert all(process.dies() for process in processes)
 
 
+def dies_with_the_one_in_the_middle(tree: Tree) -> None:
+    found = dict(tree.line().split() for _ in range(2))
+    daemon, middle = tree.adopt(found["daemon"]), tree.adopt(found["maker"])
+    middle.kill()
+    assert daemon.dies()
+    assert tree.top.poll() is None
+
+
 @pytest.mark.parametrize("thread", [False, True], ids=["", "thread"])
 @pytest.mark.parametrize("environment", [{"PDEATHSIG": "KILL"}, {}], ids=["family", "inherit"])
 def test_it_lives_as_long_as_the_member(start: Start, environment: dict[str, str], thread: bool) -> None:
@@ -81,6 +90,16 @@ def test_what_it_starts_dies_with_it(start: Start) -> None:
     assert tree.top.poll() is None
 
 
+@pytest.mark.parametrize("call", ["pidfd_open", "getsid"])
+def test_where_a_call_is_denied_it_dies_with_the_one_in_the_middle(start: Start, call: str) -> None:
+    """It is bound to somebody, in any case."""
+    needs(seccomp_deny.possible(), "no system call numbers for this architecture")
+    code = making(HERE, after="here('maker'); forever()")
+    deny = f"import seccomp_deny; seccomp_deny.deny({call!r})"
+    tree = start(f"{code}\n{deny}\nif os.fork() == 0: maker()\nforever()", PDEATHSIG="KILL")
+    dies_with_the_one_in_the_middle(tree)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -95,8 +114,4 @@ def test_others_in_the_middle_take_what_they_forked_with_them(start: Start, make
     maker = "os.setsid()" if "Process" in make else "os.dup2(terminal, 1)" if "pty" in make else "pass"
     code = making(HERE, maker=maker, after="here('maker'); forever()")
     tree = start(f"terminal = os.dup(1)\n{code}\n{make}\nforever()", PDEATHSIG="KILL")
-    found = dict(tree.line().split() for _ in range(2))
-    child, middle = tree.adopt(found["daemon"]), tree.adopt(found["maker"])
-    middle.kill()
-    assert child.dies()
-    assert tree.top.poll() is None
+    dies_with_the_one_in_the_middle(tree)

@@ -30,7 +30,7 @@ for suite in ${KERNELS:-bullseye bookworm trixie sid}; do
     mkdir -p "$work"
     kernel "$suite" "$work"
     rm -f "$work"/*.xml
-    timeout "$((180 * (slowness + 5)))" qemu-system-x86_64 $accel -smp 2 -m 3G -nodefaults -no-user-config -display none -no-reboot \
+    timeout "$((180 * (slowness + 5)))" qemu-system-x86_64 $accel -smp 2 -m 6G -nodefaults -no-user-config -display none -no-reboot \
         -kernel "$work/vmlinuz" -initrd "$cache/initramfs" -append "console=ttyS0 quiet no_timer_check panic=-1 mitigations=off TESTS_SLOWNESS=$slowness" \
         -serial "file:$work/console" -serial "file:$work/results.tar" || true
     tar -xf "$work/results.tar" -C "$work" 2>/dev/null || { echo "$suite: no result; the console's last words:"; tail -n 20 "$work/console"; }
