@@ -37,10 +37,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     gc.collect()
-    gc.freeze()  # what is here stays: the collections between tests need not look at it
+    if hasattr(gc, "freeze"):  # PyPy has not
+        gc.freeze()  # what is here stays: the collections between tests need not look at it
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for sig in (
+        signal.SIGINT,
+        signal.SIGQUIT,
+    ):  # a shell's background jobs ignore them, and so would all that is tested
+        if signal.getsignal(sig) == signal.SIG_IGN:
+            signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if not list(Path(pdeathsig.__file__).parent.glob("_ffi.*.so")):
         raise pytest.UsageError("pdeathsig is not compiled; `make test` builds and tests it")

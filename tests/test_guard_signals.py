@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -88,11 +87,9 @@ def test_ten_thousand(start: Start) -> None:
         prefix=guarded(),
     )
     tree.process("command")
-    begun = time.monotonic()
     for _ in range(10_000):
         os.kill(tree.top.pid, signal.SIGUSR1)
         assert os.read(tree.events, 1) == b"."
-    assert time.monotonic() - begun < 10
     os.kill(tree.top.pid, signal.SIGUSR2)
     assert tree.line() == ""
     tree.event("done")
