@@ -60,7 +60,7 @@ def spawned_loader() -> Any:
     return loader(multiprocessing_context="spawn")
 
 
-@row("`DataLoader`, the file_system sharing strategy (torch_shm_manager)", 2, **options, known=("run",))
+@row("`DataLoader`, the file_system sharing strategy (torch_shm_manager)", 2, **options)
 def file_system() -> Any:
     import torch.multiprocessing
 
