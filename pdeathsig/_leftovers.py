@@ -319,13 +319,11 @@ def _random_addresses() -> bool:
 def _is_being_forked(pid: int) -> bool:
     """It has its number, but no entry in /proc yet. Only fcntl(2), F_SETOWN, finds it; and what is left of a group that
     has this number, which kill(2) finds too."""
-    fd = os.open(os.devnull, os.O_RDONLY)
     try:
-        fcntl.fcntl(fd, fcntl.F_SETOWN, pid)
-    except ProcessLookupError:
+        with open(os.devnull, "rb") as file:
+            fcntl.fcntl(file, fcntl.F_SETOWN, pid)
+    except OSError:
         return False
-    finally:
-        os.close(fd)
     try:
         os.killpg(pid, 0)
     except ProcessLookupError:

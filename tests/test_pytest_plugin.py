@@ -89,6 +89,10 @@ def test_innocent():
             id="by a shell",
         ),
         pytest.param(
+            "subprocess.run('setsid sh -c \"sleep 1000 & exit\" &', shell=True)",
+            id="by a shell, and not there yet when the test ends",
+        ),
+        pytest.param(
             "subprocess.run([sys.executable, '-c', 'import os; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0);"
             ' os.execvp("sleep", ["sleep", "1000"])\'])',
             id="by a Python",
