@@ -70,7 +70,8 @@ class Process:
 
     def wait_for_command(self, name: str) -> None:
         """Spin until it has become that program. Its ``comm`` is a number if it was executed by descriptor (Linux < 6.14)."""
-        self._spin(lambda: os.path.basename(os.readlink(f"/proc/{self.pid}/exe")) == name, f"command {name}")
+        program = os.path.realpath(shutil.which(name) or name)  # sh is dash
+        self._spin(lambda: os.readlink(f"/proc/{self.pid}/exe") == program, f"command {name}")
 
     def _spin(self, condition: Callable[[], bool], what: str) -> None:
         until = time.monotonic() + DEADLINE
