@@ -103,7 +103,7 @@ stress: $(VENV)/installed
 
 # The same for our C alone, under ThreadSanitizer, then under the other two. __clone is clone without their interceptor, which
 # would run in a child that shares our memory, and theirs.
-THREADS := $(C11) -Dclone=__clone -Ic_src tests/stress/spawn_threads.c $(filter-out c_src/quick.c,$(wildcard c_src/*.c))
+THREADS := $(C11) -Dclone=__clone -Ic_src tests/stress/spawn_threads.c $(filter-out c_src/quick.c c_src/fork_exec.c,$(wildcard c_src/*.c))
 tsan: $(VENV)/bin/python
 	$(THREADS) -fsanitize=thread -o $(VENV)/tsan -lpthread -lrt
 	TSAN_OPTIONS=die_after_fork=0:suppressions=tests/stress/tsan.supp $(VENV)/tsan $(or $(SECONDS),20) $(SEED)

@@ -91,7 +91,13 @@ struct spawning {
 /* posix_spawn.c: in the child. Returns when it could not become the program, with errno. */
 void pds_become_by_posix_spawn(struct spawning *spawning);
 
-/* spawn.c: returns the child's PID, once it has execed or ended. All signals are blocked. */
+/* spawn.c: start a program that gets s->sig when this *process* dies, whichever thread calls. Returns its PID when it
+ * has execed, or could not and has said why on errpipe_write. executables: tried in turn. envp, cwd: NULL: ours. keep:
+ * in ascending order; errpipe_write is among them, and is not inherited. */
+int pds_spawn(struct pds_spawn *s, char **executables, char **argv, char **envp, const char *cwd, const int *keep,
+              const uint32_t *groups);
+
+/* ... returns the child's PID, once it has execed or ended. All signals are blocked. */
 int pds_clone(struct spawning *spawning);
 
 /* ... and what is before and after that, quietly. The mask is what the child is to have. */
@@ -101,7 +107,7 @@ struct quiet {
 };
 void pds_quiet(struct quiet *before);
 void pds_loud(const struct quiet *before);
-int pds_start(struct spawning *spawning, const char *executables, const char *argv, const char *envp);
+int pds_start(struct spawning *spawning);
 
 /* ... and pieces of the child's path. */
 void pds_child_close_from(const struct spawning *spawning, unsigned int first);

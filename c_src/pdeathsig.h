@@ -75,10 +75,9 @@ int pds_armed(void);
 
 int pds_status(struct pds_status *out);
 
-/* What pds_spawn starts, in the terms of CPython's _posixsubprocess.fork_exec. */
+/* What is to be started, in the terms of CPython's _posixsubprocess.fork_exec. */
 struct pds_spawn {
-    int executables_count, argc;
-    int envc;                                                    /* -1: our environment */
+    int executables_count, argc, envc;                           /* of pds_posix_spawn; envc -1: our environment */
     int keep_count;                                              /* descriptors that the program inherits */
     int groups_count;                                            /* -1: ours */
     int p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite; /* -1: none */
@@ -94,15 +93,7 @@ struct pds_spawn {
     int lifeline;      /* from pds_lifeline(), and among those to keep; -1: none */
     int group;         /* whether that ends all of the child's process group, or the child alone */
     int pid;           /* written: the child's, as soon as there is one */
-    int reported;      /* written, with `threads`: it has said why it has not execed, all of it */
 };
-
-/* Start a program that gets s->sig when this *process* dies, whichever thread calls. Returns its PID when it has
- * execed, or could not and has said why on errpipe_write. executables (tried in turn), argv, envp: strings that follow
- * each other, each with its 0 at the end. cwd: NULL: ours. keep: in ascending order; errpipe_write is among them, and
- * is not inherited. */
-int pds_spawn(struct pds_spawn *s, const char *executables, const char *argv, const char *envp, const char *cwd,
-              const int *keep, const uint32_t *groups);
 
 /* What posix_spawn(3) has, and fork_exec has not. */
 struct pds_posix {
@@ -124,8 +115,9 @@ struct pds_action {
     const char *path; /* PDS_OPEN */
 };
 
-/* posix_spawn(3), with the child bound as by pds_spawn. Of s counts what posix_spawn knows too: the strings,
- * new_session, process_group, and of descriptors the lifeline, which is the only one to keep. Where the call that
+/* posix_spawn(3), whose child gets s->sig when this *process* dies, whichever thread calls. executables (tried in
+ * turn), argv, envp: strings that follow each other, each with its 0 at the end. Of s counts what posix_spawn knows
+ * too: new_session, process_group, and of descriptors the lifeline, which is the only one to keep. Where the call that
  * failed is "posix_spawn" or "clone", the error is one that posix_spawn(3) has. */
 int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix, const struct pds_action *actions,
                     const char *executables, const char *argv, const char *envp);

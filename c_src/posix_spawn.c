@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -108,6 +109,34 @@ static void as_sigset(uint64_t signals, sigset_t *set)
     }
 }
 
+/* Pointers to n strings that follow each other. */
+static char **split(char **into, const char *strings, int n)
+{
+    for (int i = 0; i < n; i++) {
+        *into++ = (char *)strings;
+        strings += strlen(strings) + 1;
+    }
+    *into++ = NULL;
+    return into;
+}
+
+static char **point_to(struct spawning *spawning, const char *executables, const char *argv, const char *envp)
+{
+    const struct pds_spawn *s = spawning->s;
+    size_t count = (size_t)s->executables_count + (size_t)s->argc + (s->envc > 0 ? (size_t)s->envc : 0);
+    char **pointers = malloc((count + 3) * sizeof *pointers);
+    if (pointers == NULL)
+        return NULL;
+    spawning->executables = pointers;
+    spawning->argv = split(spawning->executables, executables, s->executables_count);
+    char **after = split(spawning->argv, argv, s->argc);
+    if (s->envc >= 0) {
+        spawning->envp = after;
+        split(after, envp, s->envc);
+    }
+    return pointers;
+}
+
 int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix, const struct pds_action *actions,
                     const char *executables, const char *argv, const char *envp)
 {
@@ -125,7 +154,9 @@ int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix, const st
     if (posix->set_mask)
         as_sigset(posix->mask, &spawning->mask);
     sigdelset(&spawning->mask, s->sig);
-    int pid = pds_start(spawning, executables, argv, envp);
+    char **pointers = point_to(spawning, executables, argv, envp);
+    int pid = pointers != NULL ? pds_start(spawning) : pds_fail(ENOMEM, "malloc");
+    free(pointers);
     pds_loud(&before);
     munmap(spawning, sizeof *spawning);
     return pid;

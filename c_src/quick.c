@@ -3,9 +3,9 @@
  * Importing cffi's backend costs half a millisecond, more than all else that arming at start-up takes. So what
  * `import pdeathsig` and `import pdeathsig.auto` need is reached without it, by a plain extension module (PEP 489,
  * "Multiple modules in one library"; pdeathsig/__init__.py loads it); and so is the one call that is to cost no more
- * than its two system calls. Everything else goes through cffi. */
-#include <Python.h>
-
+ * than its two system calls, and the one that is beneath every start of a program (fork_exec.c). Everything else goes
+ * through cffi. */
+#include "fork_exec.h"
 #include "pdeathsig.h"
 
 #include <signal.h>
@@ -67,6 +67,7 @@ static PyMethodDef methods[] = {
      "whether pds_arm_thread(SIGKILL) succeeded, with our parent alive"},
     {"secure", secure, METH_NOARGS, "getauxval(AT_SECURE)"},
     {"in_main_interpreter", in_main_interpreter, METH_NOARGS, "whether this is no subinterpreter"},
+    {"fork_exec", pds_fork_exec, METH_VARARGS, "CPython's fork_exec, with the child bound"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -383,45 +384,20 @@ int pds_clone(struct spawning *spawning)
     return pid < 0 ? pds_fail(error, "clone") : pid;
 }
 
-static int count(const char *const *strings)
+/* The pointers of `environ`: another thread may change that while we exec. */
+static char **copy_of_environ(void)
 {
-    int n = 0;
-    while (strings[n] != NULL)
-        n++;
-    return n;
-}
-
-/* Pointers to n strings that follow each other. */
-static char **split(char **into, const char *strings, int n)
-{
-    for (int i = 0; i < n; i++) {
-        *into++ = (char *)strings;
-        strings += strlen(strings) + 1;
-    }
-    *into++ = NULL;
-    return into;
-}
-
-/* Copies also the pointers of `environ`: another thread may change that while we exec. */
-static char **prepare(struct spawning *spawning, const char *executables, const char *argv, const char *envp)
-{
-    const struct pds_spawn *s = spawning->s;
     char **ours = environ;
-    int envc = s->envc >= 0 ? s->envc : ours != NULL ? count((const char *const *)ours) : 0;
-    char **pointers = malloc(((size_t)s->executables_count + (size_t)s->argc + (size_t)envc + 3) * sizeof *pointers);
-    if (pointers == NULL)
+    size_t count = 0;
+    while (ours != NULL && ours[count] != NULL)
+        count++;
+    char **copy = malloc((count + 1) * sizeof *copy);
+    if (copy == NULL)
         return NULL;
-    spawning->executables = pointers;
-    spawning->argv = split(spawning->executables, executables, s->executables_count);
-    spawning->envp = split(spawning->argv, argv, s->argc);
-    if (s->envc >= 0) {
-        split(spawning->envp, envp, envc);
-    } else {
-        if (envc > 0)
-            memcpy(spawning->envp, ours, (size_t)envc * sizeof *ours);
-        spawning->envp[envc] = NULL;
-    }
-    return pointers;
+    if (count > 0)
+        memcpy(copy, ours, count * sizeof *copy);
+    copy[count] = NULL;
+    return copy;
 }
 
 /* Its arming failed: it has said so, and ends. */
@@ -444,19 +420,37 @@ static void end_of_file(int errpipe_read)
     }
 }
 
-int pds_start(struct spawning *spawning, const char *executables, const char *argv, const char *envp)
+/* The same, after what the child has said. No pipe: of that too somebody might fork away the other end. */
+static void end_of_report(int errpipe_read)
 {
+    char report[64];
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+        return;
+    ssize_t length = read(errpipe_read, report, sizeof report);
+    if (length > 0)
+        send(pair[0], report, (size_t)length, MSG_NOSIGNAL);
+    shutdown(pair[0], SHUT_WR);
+    dup3(pair[1], errpipe_read, O_CLOEXEC);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+int pds_start(struct spawning *spawning)
+{
+    char **our_environment = NULL;
     spawning->parent = getpid();
     spawning->descriptors_max = sysconf(_SC_OPEN_MAX);
-    char **pointers = prepare(spawning, executables, argv, envp);
-    if (pointers == NULL)
+    if (spawning->envp == NULL)
+        spawning->envp = our_environment = copy_of_environ();
+    if (spawning->envp == NULL)
         return pds_fail(ENOMEM, "malloc");
     int pid = syscall(SYS_gettid) == spawning->parent ? pds_clone(spawning) : pds_owners_clone(spawning);
     if (pid > 0 && spawning->failed != NULL)
         pid = reap(pid, spawning);
     if (pid > 0)
         spawning->s->pid = pid;
-    free(pointers);
+    free(our_environment);
     return pid;
 }
 
@@ -477,22 +471,22 @@ void pds_loud(const struct quiet *before)
     pthread_setcancelstate(before->cancellable, NULL);
 }
 
-int pds_spawn(struct pds_spawn *s, const char *executables, const char *argv, const char *envp, const char *cwd,
-              const int *keep, const uint32_t *groups)
+int pds_spawn(struct pds_spawn *s, char **executables, char **argv, char **envp, const char *cwd, const int *keep,
+              const uint32_t *groups)
 {
-    struct spawning spawning = {.s = s, .cwd = cwd, .keep = keep, .groups = groups};
+    struct spawning spawning = {.s = s, .executables = executables, .argv = argv, .envp = envp};
+    spawning.cwd = cwd;
+    spawning.keep = keep;
+    spawning.groups = groups;
     bool own_credentials = s->uid >= 0 || s->gid >= 0 || s->groups_count >= 0;
     spawning.share_memory = s->share_memory && !own_credentials;
     struct quiet before;
     pds_quiet(&before);
     spawning.mask = before.mask;
     sigdelset(&spawning.mask, s->sig);
-    int pid = pds_start(&spawning, executables, argv, envp);
-    if (pid > 0) {
-        s->reported = s->threads && spawning.settled && spawning.reported;
-        if (s->threads && spawning.settled && !spawning.reported)
-            end_of_file(s->errpipe_read);
-    }
+    int pid = pds_start(&spawning);
+    if (pid > 0 && s->threads && spawning.settled)
+        (spawning.reported ? end_of_report : end_of_file)(s->errpipe_read);
     pds_loud(&before);
     return pid;
 }

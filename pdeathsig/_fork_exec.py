@@ -9,13 +9,14 @@ import _thread
 import contextlib
 import errno
 import functools
-import operator
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+import pdeathsig
 
 from . import _core, _proc, _seam
 from ._arm import SIGKILL, check_scope, notice
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from . import _guard
 
 cpython = _seam.cpython
+_QUICK = pdeathsig._quick
 _HAS_PROCESS_GROUP = sys.version_info >= (3, 11)
-_STRUCT = _core.ffi and _core.ffi.typeof("struct pds_spawn *")
-_GROUPS_MAX = 65536
-_ID_MAX = 2**32 - 1  # which means: as it is
 # Which errors before exec are about cwd, Popen asks by another word since 3.12.1.
 _SAYS_CHDIR = "noexec:chdir" in subprocess.Popen._execute_child.__code__.co_consts  # type: ignore[attr-defined]
 
@@ -124,16 +123,34 @@ class Arguments(NamedTuple):
 _PREEXEC_FN = Arguments._fields.index("preexec_fn")
 
 
-def fork_exec(bound: Binding, beneath: Callable[..., int], arguments: "tuple[Any, ...]", started: "list[Any]") -> int:
+class Started:
+    """What one call has started. Whoever is interrupted before that returns has it from here."""
+
+    __slots__ = ("guard", "pids")
+
+    def __init__(self) -> None:
+        self.pids: list[int] = []
+        self.guard: "_guard.Handle | None" = None
+
+    def end(self, group: bool = False) -> bool:
+        """Whether there was a child to end. ``group``: with those it leads."""
+        for pid in self.pids:
+            end_child(pid, group)
+        if self.guard is not None:
+            self.guard.close()
+        return bool(self.pids)
+
+
+def fork_exec(bound: Binding, beneath: Callable[..., int], arguments: "tuple[Any, ...]", started: Started) -> int:
     """Start the program that ``arguments`` tell, those of this Python's fork_exec, and return its PID. ``beneath`` is
-    what to call on the slow road. What is put into ``started`` has the child's ``pid`` as soon as there is one."""
+    what to call on the slow road."""
     if not _HAS_PROCESS_GROUP:
-        arguments = (*arguments[:16], -1, *arguments[16:])
+        arguments = (*arguments[:16], -1, *arguments[16:], _vfork_wanted())
     sig, group, guard = bound
     fast = _core.backend == "compiled" and beneath is cpython and arguments[_PREEXEC_FN] is None
     alone = exec_unbinds()
     if fast and not group and not alone and guard is None:
-        return _spawn(started, sig, -1, False, *arguments)
+        return _spawn(started, sig, -1, False, arguments)
     given = Arguments(*arguments)
     _check_keep(given.keep)
     if guard is not None:
@@ -142,7 +159,7 @@ def fork_exec(bound: Binding, beneath: Callable[..., int], arguments: "tuple[Any
     if group:
         given = _with_own_group(given)
     if fast:
-        return _with_lifeline(given, lambda given, lifeline: _spawn(started, sig, lifeline, group, *given))
+        return _with_lifeline(given, lambda given, lifeline: _spawn(started, sig, lifeline, group, given))
 
     by_preexec = functools.partial(_by_preexec, bound, beneath, len(arguments))
     # There the kernel's parent is this thread. If it may end, a lifeline is what follows the process.
@@ -161,15 +178,14 @@ def _start_guard(
     beneath: Callable[..., int],
     fast: bool,
     count: int,
-    started: "list[Any]",
+    started: Started,
     given: Arguments,
     lifeline: int,
 ) -> int:
     """Start the guard, which starts the program. It gets SIGKILL if we die before it holds the lifeline."""
     from . import _guard
 
-    handle = _guard.Handle()
-    started.append(handle)
+    handle = started.guard = _guard.Handle()
     with contextlib.ExitStack() as unless_started, contextlib.ExitStack() as at_once:
         unless_started.callback(handle.close)
         program = _guard.Program(by_descriptor=any(new is not None for new in (given.uid, given.gid, given.groups)))
@@ -187,14 +203,15 @@ def _start_guard(
             keep=tuple(sorted((*given.keep, control, *program.keep))),
         )
         if fast:
-            handle.pid = _spawn(started, SIGKILL, -1, False, *changed)
+            handle.pid = _spawn(started, SIGKILL, -1, False, changed)
         else:
             held = -1 if _on_main_thread() else lifeline
             handle.pid = _by_preexec(Binding(SIGKILL), beneath, count, changed, held)
+            started.pids.append(handle.pid)
         at_once.close()
         error = handle.answer()
         if error:
-            _replace_report(given.errpipe_read, b"OSError:%X:" % error)
+            _guard.replace_report(given.errpipe_read, b"OSError:%X:" % error)
         elif handle.command_pid is not None:
             unless_started.pop_all()
     return handle.pid
@@ -223,12 +240,11 @@ def end_child(pid: int, group: bool = False) -> None:
 
 def start(bound: Binding, beneath: Callable[..., int], arguments: "tuple[Any, ...]") -> int:
     """``fork_exec`` for callers who know nothing of us: if it is interrupted, it ends the child itself."""
-    started: list[Any] = []
+    started = Started()
     try:
         return fork_exec(bound, beneath, arguments, started)
     except BaseException:
-        for spawn in started:
-            end_child(spawn.pid)
+        started.end()
         raise
 
 
@@ -272,65 +288,11 @@ def _with_own_group(given: Arguments) -> Arguments:
     return given if given.new_session else given._replace(process_group=0)
 
 
-def _spawn(
-    started: "list[Any]",
-    sig: int,
-    lifeline: int,
-    group: bool,
-    args: Sequence[Any],
-    executables: Sequence[bytes],
-    close_fds: bool,
-    keep: "tuple[int, ...]",
-    cwd: Any,
-    env: "Sequence[bytes] | None",
-    p2cread: int,
-    p2cwrite: int,
-    c2pread: int,
-    c2pwrite: int,
-    errread: int,
-    errwrite: int,
-    errpipe_read: int,
-    errpipe_write: int,
-    restore_signals: bool,
-    new_session: bool,
-    process_group: int,
-    gid: "int | None",
-    groups: "list[int] | None",
-    uid: "int | None",
-    umask: int,
-    _: "Callable[[], Any] | None",
-    vfork: bool = True,
-) -> int:
+def _spawn(started: Started, sig: int, lifeline: int, group: bool, arguments: "tuple[Any, ...]") -> int:
     """The fast road; arguments as in Arguments."""
-    if close_fds and errpipe_write < 3:
-        raise ValueError("errpipe_write must be >= 3")
-    _check_keep(keep)
-    null = _core.ffi.NULL
-    argv = [os.fsencode(argument) for argument in args]
-    spawn = _core.ffi.new(
-        _STRUCT,
-        (  # in the order of its fields
-            *(len(executables), len(argv), -1 if env is None else len(env)),
-            *(len(keep), -1 if groups is None else len(_checked(groups))),
-            *(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, errpipe_read, errpipe_write),
-            *(bool(close_fds), bool(restore_signals), bool(new_session), operator.index(process_group)),
-            *(_identity("uid", uid), _identity("gid", gid), operator.index(umask)),
-            *(vfork and _vfork_wanted(), _SAYS_CHDIR, _thread._count() > 0, sig, lifeline, group),
-        ),
-    )
-    started.append(spawn)
-    result: int = _core.lib.pds_spawn(
-        spawn,
-        strings(executables),
-        strings(argv),
-        null if env is None else strings(env),
-        null if cwd is None else strings([os.fsencode(cwd)]),
-        keep,
-        groups or null,
-    )
+    threads = _thread._count() > 0
+    result: int = _QUICK.fork_exec(started.pids, sig, lifeline, group, _SAYS_CHDIR, threads, *arguments)
     if result >= 0:
-        if spawn.reported:
-            _end_report(errpipe_read)
         return result
     if -result == errno.EAGAIN or _core.failed_call() == "clone":  # subprocess's own words
         raise OSError(-result, os.strerror(-result))
@@ -342,40 +304,6 @@ def _check_keep(keep: "tuple[int, ...]") -> None:
         raise ValueError("bad value(s) in fds_to_keep")
 
 
-def _end_report(errpipe_read: int) -> None:
-    """Popen now reads there until the end of file. A process that another thread forked meanwhile, and that never
-    execs, may hold the other end; the child has said all it will, so nobody has to wait for that one."""
-    _replace_report(errpipe_read, None)
-
-
-def _replace_report(errpipe_read: int, report: "bytes | None") -> None:
-    """By this one, or None: by what has been said so far."""
-    try:
-        file = os.memfd_create("pdeathsig")  # no pipe: of that too somebody might fork away the other end
-    except (OSError, AttributeError):  # a Python built for an older libc has none
-        if report is not None:
-            _replace_by_pipe(errpipe_read, report)
-        return
-    try:
-        os.write(file, os.read(errpipe_read, 4096) if report is None else report)
-    except OSError:  # RLIMIT_FSIZE
-        os.close(file)
-        if report is not None:
-            _replace_by_pipe(errpipe_read, report)
-        return
-    os.lseek(file, 0, os.SEEK_SET)
-    os.dup2(file, errpipe_read, inheritable=False)
-    os.close(file)
-
-
-def _replace_by_pipe(errpipe_read: int, report: bytes) -> None:
-    reader, writer = os.pipe()
-    os.write(writer, report)
-    os.close(writer)
-    os.dup2(reader, errpipe_read, inheritable=False)
-    os.close(reader)
-
-
 def strings(strings: Sequence[bytes]) -> bytes:
     joined = b"\0".join((*strings, b""))
     if joined.count(b"\0") != len(strings):
@@ -383,26 +311,8 @@ def strings(strings: Sequence[bytes]) -> bytes:
     return joined
 
 
-def _identity(name: str, number: "int | None") -> int:
-    if number is None or number == _ID_MAX:
-        return -1
-    if number > _ID_MAX:
-        raise OverflowError(f"{name} is greater than maximum")
-    return number
-
-
-def _checked(groups: "list[int]") -> "list[int]":
-    if len(groups) > _GROUPS_MAX:
-        raise ValueError("too many extra_groups")
-    if not all(0 <= group < _ID_MAX for group in groups):
-        raise ValueError("invalid group id")
-    return groups
-
-
 def _vfork_wanted() -> bool:
     """CPython's switch for it, which before 3.11 is no argument."""
-    if _HAS_PROCESS_GROUP:
-        return True
     try:
         return bool(subprocess._USE_VFORK)
     except Exception:

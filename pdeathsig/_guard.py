@@ -65,6 +65,15 @@ def executable() -> str:
     return _PATH
 
 
+def replace_report(errpipe_read: int, report: bytes) -> None:
+    """Popen now reads this there. No pipe: a process that another thread forks meanwhile could keep that open."""
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.send(report)
+        writer.shutdown(socket.SHUT_WR)
+        os.dup2(reader.fileno(), errpipe_read, inheritable=False)
+
+
 class Handle:
     """One guard that was started for a Popen: what it has said, and what it can be asked."""
 

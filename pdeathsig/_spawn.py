@@ -121,10 +121,12 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         try:
             seam.execute_child(self, *args)
         except BaseException:
-            if self.returncode is None and seam.end_child():  # else CPython's code has reaped it
+            if self.returncode is None and seam.end(
+                seam.bound is not None and seam.bound.group
+            ):  # else CPython's code has reaped it
                 self.returncode = -SIGKILL
             raise
-        self._guard = seam.guard()
+        self._guard = seam.guard
 
     @property
     def command_pid(self) -> int:
@@ -148,18 +150,18 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
             self._guard.close()
 
 
-class _Seam:
+class _Seam(_fork_exec.Started):
     """One call of ``fork_exec`` from CPython's code."""
 
-    __slots__ = ("_bound", "_started")
+    __slots__ = ("bound",)
 
     def __init__(self, bound: "_fork_exec.Binding | None") -> None:
-        self._bound = bound
-        self._started: list[Any] = []
+        super().__init__()
+        self.bound = bound
 
     def execute_child(self, *args: Any) -> None:
         """CPython's, with us beneath."""
-        if self._bound is None:
+        if self.bound is None:
             _within(_EXECUTE_CHILD, **_seam_of(self))(*args)
             return
         _globals.update(zip(_THEIRS, _values(vars(subprocess)), strict=True))
@@ -171,21 +173,12 @@ class _Seam:
 
     def __call__(self, *arguments: Any) -> int:
         beneath = _install.beneath()
-        if self._bound is None:
+        if self.bound is None:
             return beneath(*arguments)
-        return _fork_exec.fork_exec(self._bound, beneath, arguments, self._started)
-
-    def guard(self) -> "Handle | None":
-        return next((spawn for spawn in self._started if hasattr(spawn, "command_pid")), None)
+        return _fork_exec.fork_exec(self.bound, beneath, arguments, self)
 
     def end_child(self) -> bool:
-        pids = [spawn.pid for spawn in self._started if spawn.pid]
-        for pid in pids:
-            _fork_exec.end_child(pid, self._bound is not None and self._bound.group)
-        guard = self.guard()
-        if guard is not None:
-            guard.close()
-        return bool(pids)
+        return self.end(self.bound is not None and self.bound.group)
 
 
 def _call(name: str, args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> Any:

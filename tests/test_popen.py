@@ -521,7 +521,7 @@ while True:
     except ChildProcessError: pass
     else: print('a child is left', tried)
     tried += 1
-print('tried', tried > 50)
+print('tried', tried > 30)
 """
     assert run(code).stdout == "tried True\n"
 

@@ -1,5 +1,6 @@
 /* c_src without Python: eight threads and the main one start children and end them, two fork, one arms and disarms, for
  * SECONDS. For ThreadSanitizer, which so sees all there is; `make tsan`. */
+#include "internal.h"
 #include "pdeathsig.h"
 
 #include <err.h>
@@ -43,15 +44,14 @@ static int end_of(pid_t pid)
 
 static void spawn(unsigned int *seed)
 {
-    static const struct {
-        const char *executables, *argv;
-        int executables_count, argc;
+    static struct {
+        char *executables[3], *argv[4];
         bool lives;
     } programs[] = {
-        {"/nowhere/true\0/bin/true", "true", 2, 1, false},
-        {"/bin/sleep", "sleep\0001000", 1, 2, true},
-        {"/nowhere/nothing", "nothing", 1, 1, false},
-        {"/bin/sh", "sh\0-c\0sleep 1000 | sleep 1000", 1, 3, true},
+        {{"/nowhere/true", "/bin/true"}, {"true"}, false},
+        {{"/bin/sleep"}, {"sleep", "1000"}, true},
+        {{"/nowhere/nothing"}, {"nothing"}, false},
+        {{"/bin/sh"}, {"sh", "-c", "sleep 1000 | sleep 1000"}, true},
     };
     int which = rand_r(seed) % 4, errpipe[2], keep[2], keep_count = 0;
     int lifeline = which == 3 || rand_r(seed) % 4 == 0 ? pds_lifeline() : -1;
@@ -64,9 +64,6 @@ static void spawn(unsigned int *seed)
         keep_count = 2;
     }
     struct pds_spawn s = {
-        .executables_count = programs[which].executables_count,
-        .argc = programs[which].argc,
-        .envc = -1,
         .p2cread = -1,
         .p2cwrite = -1,
         .c2pread = -1,
@@ -101,12 +98,12 @@ static void spawn(unsigned int *seed)
     close(errpipe[0]);
     bool fails = which == 2;
     if (strcmp(said, fails ? "OSError:2:" : "") != 0)
-        errx(1, "%s said %s", programs[which].argv, said);
+        errx(1, "%s said %s", programs[which].argv[0], said);
     if (programs[which].lives)
         kill(lifeline >= 0 ? -pid : pid, SIGKILL);
     int status = end_of(pid);
     if (programs[which].lives ? !WIFSIGNALED(status) : status != (fails ? 255 << 8 : 0))
-        errx(1, "%s ended with %#x", programs[which].argv, (unsigned int)status);
+        errx(1, "%s ended with %#x", programs[which].argv[0], (unsigned int)status);
     spawned++;
 }
 

@@ -1,0 +1,188 @@
+/* pdeathsig._quick.fork_exec: pds_spawn in the place of CPython's _posixsubprocess.fork_exec.
+ *
+ * Each start comes by here with cold caches, so here is no cffi, and nothing is copied. What it is given is converted,
+ * and refused, as CPython does it. */
+#include "fork_exec.h"
+#include "internal.h"
+#include "pdeathsig.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sys/wait.h>
+
+enum { GROUPS_MAX = 65536 };
+
+/* Strings for the child: they point into what `owner` holds. */
+struct strings {
+    PyObject *owner;
+    char **pointers;
+};
+
+static void drop(struct strings *strings)
+{
+    Py_XDECREF(strings->owner);
+    PyMem_Free(strings->pointers);
+}
+
+static bool point_to(struct strings *strings)
+{
+    Py_ssize_t count = PyTuple_Size(strings->owner);
+    strings->pointers = PyMem_Calloc((size_t)count + 1, sizeof *strings->pointers);
+    if (strings->pointers == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(strings->owner, i), &strings->pointers[i], NULL) < 0)
+            return false;
+    }
+    return true;
+}
+
+static bool take_bytes(struct strings *strings, PyObject *sequence)
+{
+    strings->owner = PySequence_Tuple(sequence);
+    return strings->owner != NULL && point_to(strings);
+}
+
+static bool take_paths(struct strings *strings, PyObject *sequence)
+{
+    PyObject *paths = PySequence_Tuple(sequence);
+    if (paths == NULL)
+        return false;
+    Py_ssize_t count = PyTuple_Size(paths);
+    strings->owner = PyTuple_New(count);
+    bool taken = strings->owner != NULL;
+    for (Py_ssize_t i = 0; taken && i < count; i++) {
+        PyObject *encoded;
+        taken = PyUnicode_FSConverter(PyTuple_GetItem(paths, i), &encoded) &&
+                PyTuple_SetItem(strings->owner, i, encoded) == 0;
+    }
+    Py_DECREF(paths);
+    return taken && point_to(strings);
+}
+
+static bool take_keep(int **into, int *count, PyObject *keep)
+{
+    *count = (int)PyTuple_Size(keep);
+    *into = PyMem_Calloc((size_t)*count + 1, sizeof **into);
+    if (*into == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (int i = 0, before = -1; i < *count; before = (*into)[i++]) {
+        PyObject *item = PyTuple_GetItem(keep, i);
+        long fd = PyLong_Check(item) ? PyLong_AsLong(item) : -1;
+        if (fd <= before || fd > INT_MAX) {
+            PyErr_SetString(PyExc_ValueError, "bad value(s) in fds_to_keep");
+            return false;
+        }
+        (*into)[i] = (int)fd;
+    }
+    return true;
+}
+
+static bool take_groups(uint32_t **into, int *count, PyObject *list)
+{
+    Py_ssize_t size = PySequence_Size(list);
+    if (size < 0)
+        return false;
+    if (size > GROUPS_MAX) {
+        PyErr_SetString(PyExc_ValueError, "too many extra_groups");
+        return false;
+    }
+    *into = PyMem_Calloc((size_t)size + 1, sizeof **into);
+    if (*into == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (*count = 0; *count < size; ++*count) {
+        PyObject *item = PySequence_GetItem(list, *count);
+        if (item == NULL)
+            return false;
+        bool is_integer = PyLong_Check(item);
+        long long group = is_integer ? PyLong_AsLongLong(item) : -1;
+        Py_DECREF(item);
+        if (group < 0 || group >= UINT32_MAX) {
+            PyErr_SetString(is_integer ? PyExc_ValueError : PyExc_TypeError,
+                            is_integer ? "invalid group id" : "groups must be integers");
+            return false;
+        }
+        (*into)[*count] = (uint32_t)group;
+    }
+    return true;
+}
+
+/* As for chown(2), -1 and its unsigned twin mean: as it is. */
+static bool take_identity(int64_t *into, const char *name, PyObject *number)
+{
+    if (number == Py_None)
+        return true;
+    int overflow;
+    long long id = PyLong_AsLongLongAndOverflow(number, &overflow);
+    if (id == -1 && PyErr_Occurred())
+        return false;
+    if (overflow != 0 || id < -1 || id > UINT32_MAX) {
+        PyErr_Format(PyExc_OverflowError, "%s is %s", name,
+                     overflow < 0 || id < -1 ? "less than minimum" : "greater than maximum");
+        return false;
+    }
+    *into = id == UINT32_MAX ? -1 : id;
+    return true;
+}
+
+/* Before anybody can be interrupted. A child that nobody would know of ends. */
+static PyObject *noted(pid_t pid, PyObject *started)
+{
+    PyObject *number = PyLong_FromLong(pid);
+    if (pid < 0 || (number != NULL && PyList_Append(started, number) == 0))
+        return number;
+    Py_XDECREF(number);
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return NULL;
+}
+
+/* Takes a list for the PID, what pds_spawn has to know besides, and then CPython's arguments. Returns the PID, or
+ * -errno as all of pdeathsig.h. */
+PyObject *pds_fork_exec(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    PyObject *started, *args, *executable_list, *keep_tuple, *cwd_path, *env_list, *gid, *group_list, *uid, *preexec_fn;
+    struct pds_spawn s = {.uid = -1, .gid = -1, .groups_count = -1, .share_memory = 1};
+    if (!PyArg_ParseTuple(arguments, "O!iippp" /* and now as CPython */ "OOpO!OOiiiiiiiippiOOOiO|p:fork_exec",
+                          &PyList_Type, &started, &s.sig, &s.lifeline, &s.group, &s.says_chdir, &s.threads, &args,
+                          &executable_list, &s.close_fds, &PyTuple_Type, &keep_tuple, &cwd_path, &env_list, &s.p2cread,
+                          &s.p2cwrite, &s.c2pread, &s.c2pwrite, &s.errread, &s.errwrite, &s.errpipe_read,
+                          &s.errpipe_write, &s.restore_signals, &s.new_session, &s.process_group, &gid, &group_list,
+                          &uid, &s.umask, &preexec_fn, &s.share_memory))
+        return NULL;
+    if (s.close_fds && s.errpipe_write < 3) {
+        PyErr_SetString(PyExc_ValueError, "errpipe_write must be >= 3");
+        return NULL;
+    }
+
+    struct strings executables = {0}, argv = {0}, envp = {0};
+    PyObject *cwd = NULL, *result = NULL;
+    int *keep = NULL;
+    uint32_t *groups = NULL;
+    if (take_keep(&keep, &s.keep_count, keep_tuple) && take_bytes(&executables, executable_list) &&
+        take_paths(&argv, args) && (env_list == Py_None || take_bytes(&envp, env_list)) &&
+        (cwd_path == Py_None || PyUnicode_FSConverter(cwd_path, &cwd)) &&
+        (group_list == Py_None || take_groups(&groups, &s.groups_count, group_list)) &&
+        take_identity(&s.gid, "gid", gid) && take_identity(&s.uid, "uid", uid)) {
+        const char *directory = cwd == NULL ? NULL : PyBytes_AsString(cwd);
+        pid_t pid;
+        Py_BEGIN_ALLOW_THREADS pid =
+            pds_spawn(&s, executables.pointers, argv.pointers, envp.pointers, directory, keep, groups);
+        Py_END_ALLOW_THREADS result = noted(pid, started);
+    }
+    drop(&executables);
+    drop(&argv);
+    drop(&envp);
+    Py_XDECREF(cwd);
+    PyMem_Free(keep);
+    PyMem_Free(groups);
+    return result;
+}
