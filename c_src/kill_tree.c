@@ -175,7 +175,7 @@ static void freeze_one(struct walk *walk, const struct process *process, int pid
     victim->pass = e->pass;
     if (victim->is & PDS_REFUSED)
         return;
-    if (process_is_tracker(process)) /* asked again once it is stopped: in the middle of exec it has no command line */
+    if (process_tracker(process) == TRACKER) /* asked again once it is stopped, and so in no exec */
         victim->is |= PDS_TRACKER;
     char activity = process_activity(process);
     if (!(victim->is & PDS_FROZEN)) {
@@ -278,6 +278,16 @@ static int signal_tree(struct pds_ending *e, int sig, int is)
     return r;
 }
 
+/* Who stays in an exec for long is taken for one. */
+static bool turns_out_to_be_tracker(const struct process *process)
+{
+    const int64_t until = now() + FREEZE_PATIENCE;
+    enum tracker is;
+    while ((is = process_tracker(process)) == UNKNOWN_YET && now() < until)
+        pause_for(MILLISECOND / 10);
+    return is != NO_TRACKER;
+}
+
 static int find_members(struct pds_ending *e)
 {
     struct links all = {0};
@@ -295,7 +305,7 @@ static int find_members(struct pds_ending *e)
             if (r == 0)
                 send(victim, 0); /* may we? */
         }
-        if (r == 0 && process_is_tracker(&process))
+        if (r == 0 && turns_out_to_be_tracker(&process))
             victim->is |= PDS_TRACKER;
         if (r == 0)
             living += !(victim->is & (PDS_REFUSED | PDS_TRACKER));

@@ -163,9 +163,9 @@ bool process_alive(const struct process *process)
     return (process->state != 'Z' && process->state != 'X') || process->threads > 1;
 }
 
-bool process_is_tracker(const struct process *process)
+enum tracker process_tracker(const struct process *process)
 {
-    return process->may_be_tracker && pid_is_tracker(process->pid);
+    return process->may_be_tracker ? pid_tracker(process->pid) : NO_TRACKER;
 }
 
 /* The program's name, without its directory. */
@@ -180,27 +180,27 @@ static const char *name_in(const char *path)
 }
 
 /* _environ.py knows them too. */
-bool pid_is_tracker(pid_t pid)
+enum tracker pid_tracker(pid_t pid)
 {
     static const char option[] = "-c", code[] = "from ", import[] = ".resource_tracker import main";
     char path[PATH_SIZE], text[BLOCK];
     in_proc(path, pid, "/cmdline");
     long length = read_text(path, text, sizeof text);
     if (length <= 0)
-        return false;
+        return length == 0 ? UNKNOWN_YET : NO_TRACKER;
     if (same_text(name_in(text), SHM_MANAGER, sizeof SHM_MANAGER))
-        return true;
+        return TRACKER;
     const char *end = text + length, *at = text;
     while (at < end && !same_text(at, option, sizeof option))
         at = after_text(at, end);
     at = after_text(at, end);
     if (at >= end || !same_text(at, code, sizeof code - 1))
-        return false;
+        return NO_TRACKER;
     for (; at < end && *at != ';' && *at != '\0'; at++) {
         if (same_text(at, import, sizeof import - 1))
-            return true;
+            return TRACKER;
     }
-    return false;
+    return NO_TRACKER;
 }
 
 bool pid_is_placed_at_random(pid_t pid)

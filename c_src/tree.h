@@ -51,9 +51,11 @@ bool process_alive(const struct process *process);
 
 /* Whether it is a resource tracker of multiprocessing or loky, as in
  * `python -c "from multiprocessing.resource_tracker import main;main(5)"`, or torch_shm_manager: it unlinks what the
- * others leave in /dev/shm when the last of them is gone, and goes by itself. */
-bool process_is_tracker(const struct process *process);
-bool pid_is_tracker(pid_t pid);
+ * others leave in /dev/shm when the last of them is gone, and goes by itself. In the middle of exec a process has no
+ * command line yet that would tell. */
+enum tracker { NO_TRACKER, TRACKER, UNKNOWN_YET };
+enum tracker process_tracker(const struct process *process);
+enum tracker pid_tracker(pid_t pid);
 
 /* Whether each exec puts it elsewhere in memory: not under a debugger, or setarch -R (personality(2)). */
 bool pid_is_placed_at_random(pid_t pid);

@@ -135,7 +135,7 @@ class Ending:
             victim = self._by_pid.get(pid)
             if victim is None or victim.start != process.start:
                 victim = self.add(pid, process.start)
-                victim.tracker = _environ.must_outlive_its_parent(_proc.command(pid))
+                victim.tracker = _turns_out_to_be_tracker(pid)
                 _send(victim, 0)
             living += not (victim.refused or victim.tracker)
         return living
@@ -159,6 +159,14 @@ class Ending:
                 os.killpg(self._group, signal.SIGCONT)
             except (ProcessLookupError, PermissionError):
                 pass
+
+
+def _turns_out_to_be_tracker(pid: int) -> bool:
+    """In the middle of exec it has no command line yet."""
+    until = time.monotonic() + _FREEZE_PATIENCE
+    while (command := _proc.command(pid)) == [""] and time.monotonic() < until:
+        time.sleep(0.0001)
+    return _environ.must_outlive_its_parent(command)
 
 
 def _activity(pid: int, process: _proc.Process) -> str:

@@ -102,7 +102,7 @@ static void visit(struct walk *walk, const struct process *process, int pidfd)
         name(sweep->guard, process, process->state == 'D' ? "it is in the kernel" : "not permitted");
     if (sweep->sig == 0)
         return;
-    if (sweep->spare_trackers && process_is_tracker(process)) {
+    if (sweep->spare_trackers && process_tracker(process) != NO_TRACKER) {
         sweep->trackers++;
         return;
     }

@@ -32,13 +32,13 @@ static bool was_killed(const struct generations *generations, pid_t pid)
 
 /* A look into /proc costs more than to kill it, and is needless for a fork that has not called exec since: the C
  * library has its robust list where the parent's is (get_robust_list(2)), and no tracker is a fork. */
-static bool is_tracker(struct generations *generations, pid_t pid)
+static bool may_be_tracker(struct generations *generations, pid_t pid)
 {
     uint64_t robust = 0;
     size_t size;
     if (sys3(SYS_get_robust_list, pid, &robust, &size) == 0 && robust != 0 && robust == generations->known)
         return false;
-    if (pid_is_tracker(pid))
+    if (pid_tracker(pid) != NO_TRACKER)
         return true;
     if (robust != 0 && robust == generations->seen && pid_is_placed_at_random(pid))
         generations->known = robust;
@@ -48,7 +48,7 @@ static bool is_tracker(struct generations *generations, pid_t pid)
 
 static void kill_child(struct generations *generations, pid_t pid)
 {
-    if (pid >= PIDS || was_killed(generations, pid) || (!generations->storm && is_tracker(generations, pid)) ||
+    if (pid >= PIDS || was_killed(generations, pid) || (!generations->storm && may_be_tracker(generations, pid)) ||
         sys2(SYS_kill, pid, SIGKILL) != 0)
         return;
     generations->killed[pid / 8] |= (uint8_t)(1 << pid % 8);

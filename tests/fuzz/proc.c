@@ -89,9 +89,10 @@ static void command_line(const uint8_t *data, size_t size)
 {
     give(data, size);
     size = size < at_once ? size : at_once;
-    if (pid_is_tracker(PID))
-        assert(contains(data, size, "-c") && contains(data, size, "from ") &&
-               contains(data, size, ".resource_tracker import main"));
+    if (pid_tracker(PID) == TRACKER)
+        assert(contains(data, size, "torch_shm_manager") ||
+               (contains(data, size, "-c") && contains(data, size, "from ") &&
+                contains(data, size, ".resource_tracker import main")));
 }
 
 static void children(const uint8_t *data, size_t size)
