@@ -410,7 +410,7 @@ static int walk_below(struct walk *walk, const struct process *root)
     if (r == 0) {
         if (root != NULL)
             add_below(walk, root, listed ? NULL : &all);
-        for (size_t i = 0; i < walk->found.count; i++)
+        for (size_t i = 0; i < walk->found.count && !walk->over; i++)
             visited += visit(walk, walk->found.list[i], listed ? NULL : &all);
         r = walk->found.error;
     }

@@ -37,6 +37,7 @@ struct walk {
                      more. Otherwise after: whoever dies has no children any more */
     void (*visit)(struct walk *walk, const struct process *process, int pidfd);
     void *with;
+    bool over; /* visit() sets it, to be the last */
     struct links found;
 };
 

@@ -12,6 +12,8 @@
 
 /* Rounds of SIGKILL before the tree is stopped first: it grows faster than it dies. */
 enum { PLAIN_ROUNDS = 2, STOPPING_PASSES = 50 };
+/* For a plain round, and at least for asking: among those who leave us no time, each look at one takes long. */
+static const int64_t ROUND_TIME = 200 * MS;
 /* After SIGKILL, in nanoseconds: for a resource tracker to clean up when the others are gone; for those that we may not
  * signal, or reap; for those that the kernel does not let go. */
 static const int64_t LONGEST_WAIT = 600 * MS;
@@ -20,7 +22,8 @@ static const int64_t TRACKER_TIME = 2000 * MS, DENIED_TIME = 1000 * MS, STUCK_TI
 struct sweep {
     struct guard *guard;
     int sig; /* 0: just look */
-    bool spare_trackers, name_them, only_dead;
+    int64_t until;
+    bool spare_trackers, name_them, only_dead, cut_short;
     int living, trackers, denied;
     uint64_t digest;
     pid_t other; /* one that is not our child: we are not told of its end */
@@ -92,6 +95,7 @@ static void name(const struct guard *guard, const struct process *process, const
 static void visit(struct walk *walk, const struct process *process, int pidfd)
 {
     struct sweep *sweep = walk->with;
+    walk->over = sweep->until != 0 && now_ns() > sweep->until;
     if (!in_scope(sweep->guard, process))
         return;
     sweep->living++;
@@ -161,6 +165,7 @@ static void sweep_once(struct sweep *sweep)
     sweep->living = sweep->trackers = sweep->denied = sweep->other = 0;
     sweep->digest = 0;
     int visited = tree_walk(&walk);
+    sweep->cut_short = walk.over;
     if (visited == 0 && none_has_ended())
         visited = tree_walk(&walk); /* it may have come while we walked: the scan takes seconds */
     sweep->only_dead = visited == 0 && all_dead(&walk.found) && none_has_ended();
@@ -182,9 +187,11 @@ bool nothing_left(struct guard *guard)
     return sweep.living == 0;
 }
 
-void ask_to_end(struct guard *guard)
+void ask_to_end(struct guard *guard, int64_t until)
 {
     struct sweep sweep = {.guard = guard, .sig = guard->options.sig, .spare_trackers = true};
+    const int64_t at_least = now_ns() + ROUND_TIME;
+    sweep.until = until > at_least ? until : at_least;
     sweep_once(&sweep);
 }
 
@@ -241,7 +248,10 @@ bool end_at_once(struct guard *guard)
     for (int round = 1;; round++) {
         if (round > PLAIN_ROUNDS)
             stop_all(guard, sweep.spare_trackers);
+        sweep.until = round > PLAIN_ROUNDS ? 0 : now_ns() + ROUND_TIME;
         sweep_once(&sweep);
+        if (sweep.cut_short && guard->options.scope == SCOPE_TREE)
+            kill_groups(guard);
         if (wait_for_ends(guard, quiet_ns))
             return true;
         const int64_t now = now_ns();
@@ -259,6 +269,7 @@ bool end_at_once(struct guard *guard)
             quiet_ns *= 2;
     }
     sweep.sig = 0;
+    sweep.until = 0;
     sweep.name_them = true;
     sweep_once(&sweep);
     return sweep.living == 0;

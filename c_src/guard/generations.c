@@ -55,9 +55,45 @@ static void kill_child(struct generations *generations, pid_t pid)
     generations->dying++;
 }
 
-/* In a storm most of them have ended, and await that we reap them: those that live are the last in the list. */
-static void kill_children(struct generations *generations, const struct links *children)
+static bool has_ended(pid_t pid)
 {
+    siginfo_t info;
+    info.si_pid = 0;
+    return sys5(SYS_waitid, P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT, NULL) == 0 && info.si_pid == pid;
+}
+
+/* All of a group at once, those that are just being forked too; no tracker is spared. In a session that is not the
+ * command's first, all are below us. A group is no other one as long as we have not reaped a member that cannot leave
+ * it: the session's leader, or a dead one. */
+static void kill_groups_among(const struct guard *guard, const struct links *children)
+{
+    pid_t last = 0;
+    for (size_t i = 0; i < children->count; i++) {
+        const pid_t pid = children->list[i].pid;
+        const bool ended = has_ended(pid);
+        const pid_t session = (pid_t)sys1(SYS_getsid, pid);
+        if (session <= 0 || session == guard->session || (session != pid && !ended))
+            continue;
+        const pid_t group = (pid_t)sys1(SYS_getpgid, pid);
+        if (group > 1 && group != last)
+            sys2(SYS_kill, -group, SIGKILL);
+        last = group;
+    }
+}
+
+void kill_groups(const struct guard *guard)
+{
+    struct links children = {0};
+    if (tree_list_children((pid_t)sys0(SYS_getpid), &children) >= 0)
+        kill_groups_among(guard, &children);
+    links_free(&children);
+}
+
+/* In a storm most of them have ended, and await that we reap them: those that live are the last in the list. */
+static void kill_children(const struct guard *guard, struct generations *generations, const struct links *children)
+{
+    if (generations->storm)
+        kill_groups_among(guard, children);
     const size_t first = generations->storm && children->count > NEWEST ? children->count - NEWEST : 0;
     for (size_t i = children->count; i > first; i--)
         kill_child(generations, children->list[i - 1].pid);
@@ -127,7 +163,7 @@ void kill_generations(struct guard *guard)
         generations.storm = now_ns() > until - ALL_THE_TIME + A_STORM;
         if (tree_list_children(self, &children) < 0)
             break;
-        kill_children(&generations, &children);
+        kill_children(guard, &generations, &children);
         if (generations.dying == 0 && before == 0)
             break;
         if (children.count > 2)

@@ -64,9 +64,9 @@ struct guard {
     uint64_t early;    /* a Ctrl-C or Ctrl-\\ that came before there was a command */
     bool sigchld_was_ignored, limit_was_raised;
     struct limit limit;
-    pid_t caller, outer, inner, group;
-    uint32_t stops;         /* of the command, as far as known */
-    uint32_t stop_answered; /* the last one for which a SIGCONT has come */
+    pid_t caller, outer, inner, group, session; /* the last two: of the command, at first */
+    uint32_t stops;                             /* of the command, as far as known */
+    uint32_t stop_answered;                     /* the last one for which a SIGCONT has come */
     bool command_stopped;
     int followed[3]; /* each readable, or hung up, when the process that it follows is dead; -1: none */
     bool by_signal;  /* there is no descriptor to follow the caller by: the outer one has a parent-death signal */
@@ -125,6 +125,7 @@ _Noreturn void be_inner(struct guard *guard);
 
 /* generations.c */
 void kill_generations(struct guard *guard);
+void kill_groups(const struct guard *guard);
 
 /* parting.c: the command has ended, and some that it started go on. */
 void allow_parting(struct guard *guard);
@@ -138,7 +139,7 @@ int64_t now_ns(void);
 enum left { NOBODY, SOMEBODY, MORE_TO_REAP };
 enum left reap(struct guard *guard, void (*stopped_or_continued)(struct guard *guard, const siginfo_t *info));
 bool nothing_left(struct guard *guard);
-void ask_to_end(struct guard *guard);
+void ask_to_end(struct guard *guard, int64_t until);
 int watch_one(struct guard *guard);    /* a pidfd of somebody we wait for and are not told of; -1: nobody */
 bool end_at_once(struct guard *guard); /* false: some cannot be ended */
 

@@ -132,7 +132,7 @@ static void begin_to_end(struct guard *guard, struct inner *inner)
     if (guard->options.sig != SIGKILL && guard->options.grace_ns > 0) {
         inner->phase = ASKED;
         inner->until = now_ns() + guard->options.grace_ns;
-        ask_to_end(guard);
+        ask_to_end(guard, inner->until);
     }
 }
 

@@ -24,6 +24,7 @@ static int run(char **arguments, char **environment)
     sys2(SYS_prctl, PR_SET_NAME, "pdeathsig-run"); /* it may have been executed by descriptor */
     guard.outer = (pid_t)sys0(SYS_getpid);
     guard.group = (pid_t)sys1(SYS_getpgid, 0);
+    guard.session = (pid_t)sys1(SYS_getsid, 0);
     receive_executables(&guard);
     follow_those_who_asked(&guard);
     allow_parting(&guard);
