@@ -89,14 +89,19 @@ void kill_groups(const struct guard *guard)
     links_free(&children);
 }
 
-/* In a storm most of them have ended, and await that we reap them: those that live are the last in the list. */
+/* The oldest first: waitid(2) looks for the dead in that order, and passes by all who live. But in a storm most of them
+ * have ended, and await that we reap them: those that live are the last in the list. */
 static void kill_children(const struct guard *guard, struct generations *generations, const struct links *children)
 {
-    if (generations->storm)
+    const size_t count = children->count;
+    if (generations->storm) {
         kill_groups_among(guard, children);
-    const size_t first = generations->storm && children->count > NEWEST ? children->count - NEWEST : 0;
-    for (size_t i = children->count; i > first; i--)
-        kill_child(generations, children->list[i - 1].pid);
+        for (size_t i = count; i > 0 && i + NEWEST > count; i--)
+            kill_child(generations, children->list[i - 1].pid);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            kill_child(generations, children->list[i].pid);
+    }
 }
 
 static enum left reap_all(struct guard *guard, struct generations *generations)
