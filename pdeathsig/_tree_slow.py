@@ -162,11 +162,11 @@ class Ending:
 
 
 def _turns_out_to_be_tracker(pid: int) -> bool:
-    """In the middle of exec it has no command line yet."""
+    """In the middle of exec it has no command line yet. Who stays there for long is taken for one."""
     until = time.monotonic() + _FREEZE_PATIENCE
     while (command := _proc.command(pid)) == [""] and time.monotonic() < until:
         time.sleep(0.0001)
-    return _environ.must_outlive_its_parent(command)
+    return command == [""] or _environ.must_outlive_its_parent(command)
 
 
 def _activity(pid: int, process: _proc.Process) -> str:

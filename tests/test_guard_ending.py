@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import Start, needs
 from guarding import GUARD, guard, guarded, guards_end, inner_of  # noqa: F401
-from harness import Process, Tree, shm_manager
+from harness import WITHOUT_COMMAND_LINE, Process, Tree, shm_manager
 
 # Starts below itself what gets away otherwise, says who is there, then waits.
 FAMILY = """
@@ -360,6 +360,14 @@ def test_torch_s_manager_of_shared_memory_does_its_work(start: Start, tmp_path: 
     tree.top.send_signal(signal.SIGKILL if grace == "0" else signal.SIGTERM)
     assert tree.all_gone()
     assert memory.read_text() == "unlinked\n"
+
+
+def test_a_resource_tracker_in_the_middle_of_exec_does_its_work(start: Start) -> None:
+    tree = start(WITHOUT_COMMAND_LINE + "forever()", prefix=guarded("--grace", "0"))
+    assert tree.event("nameless").endswith(" ''"), "it has a command line"
+    tree.top.send_signal(signal.SIGKILL)
+    tree.event("done")
+    assert tree.all_gone()
 
 
 # Each level: one child in a session of its own, one by a double fork; then both again, until there are enough.

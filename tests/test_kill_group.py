@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Start
-from harness import Process, line
+from harness import WITHOUT_COMMAND_LINE, Process, line
 
 import pdeathsig
 
@@ -100,3 +100,22 @@ def test_sigkill_leaves_resource_trackers_their_second() -> None:
         assert name.exists()
         assert pdeathsig.kill_group(process, signal.SIGKILL) == ((process.pid,), (), ())
         assert not name.exists()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sigkill_leaves_a_resource_tracker_in_the_middle_of_exec_its_second(start: Start, backend: str) -> None:
+    program = f"from actors import *\n{WITHOUT_COMMAND_LINE}forever()"
+    tree = start(
+        f"""
+import pdeathsig
+p = subprocess.Popen([sys.executable, '-c', {program!r}], start_new_session=True)
+wait()
+say('ended', *pdeathsig.kill_group(p, signal.SIGKILL))
+""",
+        PDEATHSIG_BACKEND=backend,
+    )
+    assert tree.event("nameless").endswith(" ''"), "it has a command line"
+    tree.send()
+    tree.event("done")
+    assert tree.event("ended").endswith(",) () ()")
+    assert tree.all_gone()
