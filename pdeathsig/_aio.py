@@ -9,6 +9,7 @@ from asyncio import base_events, base_subprocess, streams
 from asyncio.subprocess import SubprocessStreamProtocol
 from typing import TYPE_CHECKING, Any
 
+from . import _proc
 from ._fork_exec import KILL
 from ._spawn import Popen
 
@@ -135,7 +136,7 @@ class _Pidfd:
 
     def __init__(self, pid: int) -> None:
         self._fd = -1
-        self._fd = os.pidfd_open(pid)
+        self._fd = _proc.pidfd_open(pid)
 
     def fileno(self) -> int:
         return self._fd
@@ -148,7 +149,7 @@ class _Pidfd:
 def _watch(loop: asyncio.AbstractEventLoop, transport: _Transport) -> None:
     try:
         pidfd = _Pidfd(transport._popen.pid)
-    except (OSError, AttributeError):  # before Linux 5.3, refused, or no descriptor left
+    except OSError:  # before Linux 5.3, refused, or no descriptor left
         threading.Thread(target=_wait, args=(loop, transport), daemon=True).start()
         return
 

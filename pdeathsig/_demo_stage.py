@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from . import _proc
 from ._demo_actors import command
 from ._spawn import Popen
 
@@ -38,23 +39,13 @@ class Entry:
         return self.state not in "ZX"
 
 
-def _pidfd_open(pid: int) -> int:
-    if hasattr(os, "pidfd_open"):
-        return os.pidfd_open(pid)
-    pidfd_open = 434  # PyPy has it not; pidfd_open(2), the same number everywhere
-    libc = ctypes.CDLL(None, use_errno=True)
-    if (pidfd := int(libc.syscall(pidfd_open, pid, 0))) < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return pidfd
-
-
 class Actor:
     """A process that has said that it is there, known by its pidfd, and the parent that it had then."""
 
     def __init__(self, pid: int, label: str) -> None:
         self.pid = pid
         self.label = label
-        self.pidfd = _pidfd_open(pid)
+        self.pidfd = _proc.pidfd_open(pid)
         entry = look(pid)
         self.parent = entry.parent if entry else 0
 

@@ -263,8 +263,8 @@ def exec_unbinds() -> bool:
 def _has_pidfds() -> bool:
     """By one a guard follows us through an exec of ours, which closes a lifeline."""
     try:
-        os.close(os.pidfd_open(os.getpid()))
-    except (OSError, AttributeError):
+        os.close(_proc.pidfd_open(os.getpid()))
+    except OSError:
         return False
     return True
 

@@ -140,8 +140,8 @@ class Handle:
         poll = select.poll()
         poll.register(ours, select.POLLIN)
         try:
-            pidfd = os.pidfd_open(self.pid)  # a forked sibling of ours may hold its end of the socket
-        except (OSError, AttributeError):
+            pidfd = _proc.pidfd_open(self.pid)  # a forked sibling of ours may hold its end of the socket
+        except OSError:
             return bool(poll.poll())
         try:
             poll.register(pidfd, select.POLLIN)

@@ -65,3 +65,16 @@ def numbers(path: str) -> "list[int]":
         return [int(name) for name in os.listdir(path) if name.isdigit()]
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def pidfd_open(pid: int) -> int:
+    """``os.pidfd_open``, also for a Python that has none: PyPy, or one built for an older system. Raises OSError."""
+    if hasattr(os, "pidfd_open"):
+        return os.pidfd_open(pid)
+    import ctypes
+
+    number = 434  # pidfd_open(2), on every architecture
+    pidfd = int(ctypes.CDLL(None, use_errno=True).syscall(number, pid, 0))
+    if pidfd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return pidfd

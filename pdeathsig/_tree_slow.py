@@ -182,10 +182,10 @@ def _activity(pid: int, process: _proc.Process) -> str:
 def _open(pid: int) -> int:
     """A pidfd; -1 where the kernel has none."""
     try:
-        return os.pidfd_open(pid)
+        return _proc.pidfd_open(pid)
     except ProcessLookupError:
         raise
-    except (AttributeError, OSError):
+    except OSError:
         return -1
 
 

@@ -14,8 +14,10 @@ import threading
 from typing import Any, NoReturn
 
 libc = ctypes.CDLL(None, use_errno=True)
+RLIMIT_SIGPENDING = 11  # PyPy's resource has it not
 
 __all__ = [
+    "RLIMIT_SIGPENDING",
     "behind_a_shell",
     "ctypes",
     "double_fork",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import os
 import select
 import signal
@@ -42,10 +43,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for sig in (
-        signal.SIGINT,
-        signal.SIGQUIT,
-    ):  # a shell's background jobs ignore them, and so would all that is tested
+    # A shell's background jobs ignore the first two, those of nohup(1) the third, and so would all that is tested.
+    for sig in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(sig) == signal.SIG_IGN:
             signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -168,6 +167,12 @@ def start(nothing_left: None) -> Iterator[Start]:
 def needs(condition: bool, reason: str) -> None:
     if not condition:
         pytest.skip(reason)
+
+
+def uses(*names: str) -> pytest.MarkDecorator:
+    """A test that itself calls what not every Python has, such as "os.waitid"."""
+    missing = [name for name in names if not hasattr(importlib.import_module(name.split(".")[0]), name.split(".")[1])]
+    return pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)} in this Python")
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def test_no_signal_to_be_queued(start: Start) -> None:
 import pdeathsig, resource
 pdeathsig.arm(parent=os.getppid())
 before = str(pdeathsig.status())
-resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))
+resource.setrlimit(RLIMIT_SIGPENDING, (0, 0))
 try:
     pdeathsig.arm(parent=1)
 except OSError as error:

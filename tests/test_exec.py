@@ -119,7 +119,7 @@ import pdeathsig
 def state():
     import fcntl
     fds = {{fd: fcntl.fcntl(int(fd), fcntl.F_GETFD) for fd in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + fd)}}
-    own = open('/proc/self/status').read().splitlines()
+    with open('/proc/self/status') as file: own = file.read().splitlines()
     return str(pdeathsig.status()), signal.getsignal(15), [line for line in own if line[:6] in ('SigBlk', 'SigIgn', 'SigCgt')], fds
 def begin():
     if os.fork() == 0:

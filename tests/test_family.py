@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import Start
+from conftest import Start, needs
 from guarding import children, guards_end  # noqa: F401
 from harness import Tree, environment, run
 
@@ -319,6 +320,7 @@ def test_arming_refused_stops_the_program(start: Start) -> None:
 
 def test_subinterpreters_find_the_process_armed(start: Start) -> None:
     """site runs in each of them: arming stays once per process, and nothing is printed."""
+    needs(any(map(find_spec, ("_interpreters", "_xxsubinterpreters"))), "no subinterpreters in this Python")
     tree = start(
         """
 try:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Start
+from conftest import Start, uses
 from guarding import guards_end  # noqa: F401
 from harness import Process, Tree, run
 
@@ -39,6 +39,7 @@ p = loop.run_until_complete(asyncio.create_subprocess_exec(*command))
     "os.fork, os.execvp": "p = os.fork()\nif p == 0: os.execvp('sh', command)",
     "pty.fork": "import pty\np, terminal = pty.fork()\nif p == 0: os.dup2(1, 2), os.dup2(channel, 1), os.execvp('sh', command)",
 }
+EVERY_ROAD = [pytest.param(road, marks=uses(road)) if road.startswith("os.posix_spawn") else road for road in ROADS]
 
 
 def spawning(road: str, command: str, thread: bool, then: str = "") -> str:
@@ -74,7 +75,7 @@ def processes(tree: Tree, *names: str) -> dict[str, Process]:
     return found
 
 
-@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("road", EVERY_ROAD)
 def test_all_that_a_foreign_program_starts_dies_with_us(start: Start, road: str) -> None:
     tree = start(spawning(road, AWAY, thread=False), PDEATHSIG="KILL")
     found = processes(tree, "session", "double", "child")
@@ -84,7 +85,7 @@ def test_all_that_a_foreign_program_starts_dies_with_us(start: Start, road: str)
     assert tree.all_gone()
 
 
-@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("road", EVERY_ROAD)
 def test_from_a_thread_it_outlives_the_thread_and_not_the_process(start: Start, road: str) -> None:
     if road == "asyncio" and sys.version_info < (3, 12):
         pytest.skip("asyncio's own child watcher")
@@ -102,7 +103,7 @@ def test_from_a_thread_it_outlives_the_thread_and_not_the_process(start: Start, 
 
 @pytest.mark.parametrize("road", ["subprocess", "shell", "preexec_fn", "posix_spawn by subprocess"])
 def test_a_server_that_a_shell_leaves_behind_lives_while_we_do(start: Start, road: str) -> None:
-    then = "say('ended', os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT).si_pid)"
+    then = "from harness import pidfd_open; import select; pid = keep[0]['p'].pid\nselect.select([pidfd_open(pid)], [], []); say('ended', pid)"
     tree = start(spawning(road, SERVER, thread=False, then=then), PDEATHSIG="KILL")
     seen = dict(tree.line().split() for _ in range(3))
     server = tree.adopt(seen["server"])
@@ -257,8 +258,8 @@ import os, resource, subprocess, sys
 def fails(*args, **options):
     try: subprocess.Popen(*args, **options)
     except OSError as error: print(type(error).__name__, error.errno, error.filename)
-before = os.listdir('/proc/self/fd')
 fails(['no-such-program'])
+before = os.listdir('/proc/self/fd')
 fails(['/etc/passwd'])
 fails(['sleep', '1'], cwd='/no/such/directory')
 fails(['sleep', 'x' * 3000000])

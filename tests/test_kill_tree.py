@@ -284,6 +284,8 @@ say('ended', *pdeathsig.kill_tree(top, {int(sig)})[1:])
 def test_few_descriptors_are_enough_and_too_few_change_nothing() -> None:
     code = """
 import os, pdeathsig, resource, signal, subprocess
+def text(path):
+    with open(path) as file: return file.read()
 p = subprocess.Popen(['bash', '-c', 'for i in $(seq 50); do sleep 1000 & done; echo; wait'], stdout=subprocess.PIPE)
 p.stdout.readline()
 pdeathsig.kill_tree
@@ -298,8 +300,8 @@ for spare in range(3):
         print('done')
     except OSError as error: print(error.errno)
     else: break
-    for child in open(f'/proc/{p.pid}/task/{p.pid}/children').read().split() if spare else ():
-        assert 'T' not in open(f'/proc/{child}/stat').read().split()[2]
+    for child in text(f'/proc/{p.pid}/task/{p.pid}/children').split() if spare else ():
+        assert 'T' not in text(f'/proc/{child}/stat').split()[2]
     os.close(taken.pop())
     if spare == 0: assert p.poll() is None
 """

@@ -202,6 +202,9 @@ def missing_interpreter(tmp_path: Path) -> Path:
     return script
 
 
+in_cpython_s_words = pytest.mark.skipif(sys.implementation.name == "pypy", reason="PyPy says it in other words")
+
+
 @pytest.mark.parametrize(
     ("args", "options"),
     [
@@ -216,22 +219,22 @@ def missing_interpreter(tmp_path: Path) -> Path:
         (["nowhere"], {"cwd": "/nowhere"}),
         (["true", "x" * 200_000], {}),
         (["true", "a\0b"], {}),
-        (["tr\0ue"], {}),
-        (["true"], {"env": {"A": "\0"}}),
+        pytest.param(["tr\0ue"], {}, marks=in_cpython_s_words),
+        pytest.param(["true"], {"env": {"A": "\0"}}, marks=in_cpython_s_words),
         (["true"], {"env": {"A=B": "C"}}),
         (["true"], {"cwd": "a\0b"}),
         (["true", 1], {}),
         ([1], {}),
         (["true"], {"preexec_fn": lambda: 1 / 0}),
-        (["true"], {"user": 2**64}),
+        pytest.param(["true"], {"user": 2**64}, marks=in_cpython_s_words),
         (["true"], {"user": -1}),
-        (["true"], {"group": 2**64}),
-        (["true"], {"extra_groups": [2**64]}),
+        pytest.param(["true"], {"group": 2**64}, marks=in_cpython_s_words),
+        pytest.param(["true"], {"extra_groups": [2**64]}, marks=in_cpython_s_words),
         (["true"], {"extra_groups": [-1]}),
         (["true"], {"pass_fds": [-1]}),
         (["true"], {"pass_fds": [9999]}),
         (["true"], {"pass_fds": [2**31]}),
-        (["true"], {"umask": "0"}),
+        pytest.param(["true"], {"umask": "0"}, marks=in_cpython_s_words),
         (["true"], {"env": {"PATH": "/nowhere:/etc"}, "executable": "passwd"}),
         ([], {}),
         (["true"], {"start_new_session": True, "process_group": 0}),
@@ -267,7 +270,7 @@ if os.getuid() == 0:
 pdeathsig.run(['true'])
 def spawn(popen):
     try: popen(['true'])
-    except OSError as error: return type(error), error.args, error.filename
+    except OSError as error: return type(error), error.args[:2], error.filename  # PyPy has some more
 def main():
     before = os.listdir('/proc/self/fd')
     resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start, descendants
+from conftest import Start, descendants, uses
 from harness import TESTS, Process, Tree, environment, run
 
 import pdeathsig
@@ -385,7 +385,7 @@ argv = pdeathsig.guarded(['sh', '-c', %r], grace=2)
     "spawn",
     [
         "subprocess.Popen(argv)",
-        "os.posix_spawn(argv[0], argv, os.environ)",
+        pytest.param("os.posix_spawn(argv[0], argv, os.environ)", marks=uses("os.posix_spawn")),
         "os.spawnv(os.P_NOWAIT, argv[0], argv)",
         "threading.Thread(target=subprocess.Popen, args=(argv,)).start()",
         "import asyncio; asyncio.run(asyncio.create_subprocess_exec(*argv))",
@@ -483,7 +483,7 @@ say('returncode', p.wait())
 def test_with_no_room_to_queue_a_signal_it_stops_and_ends_as_the_command(start: Start) -> None:
     tree = start("""
 import pdeathsig, resource
-resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))
+resource.setrlimit(RLIMIT_SIGPENDING, (0, 0))
 p = pdeathsig.Popen(['sh', '-c', 'kill -STOP $$; exit 5'], scope='tree')
 say('stopped', os.WIFSTOPPED(os.waitpid(p.pid, os.WUNTRACED)[1]))
 p.send_signal(signal.SIGCONT)

@@ -21,14 +21,15 @@ def sleeper(*command, **options):
     held.append(subprocess.Popen([*command, "sleep", "1000"], **options))
     return held[-1]
 def wait_for_end_of(pid):
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-def end(pid):
-    pidfd = os.pidfd_open(pid)
-    os.kill(pid, signal.SIGKILL)
+    from pdeathsig._proc import pidfd_open
+    pidfd = pidfd_open(pid)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     assert poll.poll(10000)
     os.close(pidfd)
+def end(pid):
+    os.kill(pid, signal.SIGKILL)
+    wait_for_end_of(pid)
 """
 BLAMED = r"^_+ ERROR at teardown of (\w+\.)?(\w+) _+$"
 
@@ -166,7 +167,7 @@ def test_one_that_is_stopped(pytester: pytest.Pytester) -> None:
         """
 def test_guilty():
     sleeper().send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, held[0].pid, os.WSTOPPED)
+    os.waitpid(held[0].pid, os.WUNTRACED)
 """,
     )
     assert blamed(result) == ["test_guilty"]
@@ -229,9 +230,10 @@ def test_the_tests_own_wait_gets_no_strangers(pytester: pytest.Pytester) -> None
         pytester,
         """
 def test_it():
+    from pdeathsig._proc import pidfd_open
     shell = subprocess.run(["sh", "-c", "(sleep 0.01; exit 3) >/dev/null & echo $!"], capture_output=True, text=True)
-    orphan = os.pidfd_open(int(shell.stdout))
-    pid = os.posix_spawn("/bin/true", ["true"], {})
+    orphan = pidfd_open(int(shell.stdout))
+    pid = os.spawnv(os.P_NOWAIT, "/bin/true", ["true"])
     assert os.wait() == (pid, 0)
     with pytest.raises(ChildProcessError):
         os.wait()

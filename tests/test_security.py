@@ -233,7 +233,7 @@ def try_all(pid):
     yield 'kill', {refused(62, pid, sig) for sig in [*range(1, 32), 34, 64] if sig != signal.SIGCONT}
     info = ctypes.create_string_buffer(struct.pack('iiiiiiq', 64, 0, -1, 0, int(sys.argv[1]), 0, 1 << 30), 128)
     yield 'rt_sigqueueinfo', {refused(129, pid, 64, ctypes.addressof(info))}
-    pidfd = os.pidfd_open(pid)
+    pidfd = libc.syscall(434, pid, 0)
     yield 'pidfd_send_signal', {refused(424, pidfd, 9, 0, 0)}
     yield 'pidfd_getfd', {refused(438, pidfd, fd, 0) for fd in range(3, 250)}
     yield 'ptrace', {refused(101, request, pid, 0, 0) for request in (16, 0x4206)}

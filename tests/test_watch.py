@@ -61,9 +61,10 @@ def test_dead_already(start: Start) -> None:
 
 def test_a_zombie_is_dead(start: Start) -> None:
     tree = start("""
-import pdeathsig
+import pdeathsig, select
+from harness import pidfd_open
 zombie = subprocess.Popen(["true"])
-os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+select.select([pidfd_open(zombie.pid)], [], [])
 pdeathsig.arm(parent=zombie.pid)
 say('alive')
 """)
