@@ -136,18 +136,18 @@ def test_cancelled_while_it_starts_leaves_no_child(run: Run) -> None:
     run(main())
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="PyPy: a thread waits, and holds the transport")
 def test_a_loop_closed_before_the_child_ends() -> None:
     """No descriptor is left; the transport, as it goes, ends the child: asyncio's own way."""
     code = """
 import asyncio, gc, os, select, warnings, pdeathsig
+from harness import pidfd_open
 warnings.simplefilter('ignore')
 async def main(): return await pdeathsig.create_subprocess_exec('sleep', '1000')
 loop = asyncio.new_event_loop()
 before = os.listdir('/proc/self/fd')
 process = loop.run_until_complete(main())
 poll = select.poll()
-poll.register(os.pidfd_open(process.pid), select.POLLIN)
+poll.register(pidfd_open(process.pid), select.POLLIN)
 loop.close()
 del process, loop
 gc.collect()
