@@ -1,7 +1,7 @@
 /* pdeathsig._quick.fork_exec: pds_spawn in the place of CPython's _posixsubprocess.fork_exec.
  *
- * Each start comes by here with cold caches, so here is no cffi, and nothing is copied. What it is given is converted,
- * and refused, as CPython does it. */
+ * Each start comes by here with cold caches, so here is no cffi, and no string is copied. What it is given is
+ * converted, and refused, as CPython does it. */
 #include "fork_exec.h"
 #include "internal.h"
 #include "pdeathsig.h"
@@ -173,10 +173,10 @@ PyObject *pds_fork_exec(PyObject *module, PyObject *arguments)
         (group_list == Py_None || take_groups(&groups, &s.groups_count, group_list)) &&
         take_identity(&s.gid, "gid", gid) && take_identity(&s.uid, "uid", uid)) {
         const char *directory = cwd == NULL ? NULL : PyBytes_AsString(cwd);
-        pid_t pid;
-        Py_BEGIN_ALLOW_THREADS pid =
-            pds_spawn(&s, executables.pointers, argv.pointers, envp.pointers, directory, keep, groups);
-        Py_END_ALLOW_THREADS result = noted(pid, started);
+        PyThreadState *state = PyEval_SaveThread();
+        pid_t pid = pds_spawn(&s, executables.pointers, argv.pointers, envp.pointers, directory, keep, groups);
+        PyEval_RestoreThread(state);
+        result = noted(pid, started);
     }
     drop(&executables);
     drop(&argv);

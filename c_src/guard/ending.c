@@ -254,6 +254,8 @@ bool end_at_once(struct guard *guard)
             kill_groups(guard);
         if (wait_for_ends(guard, quiet_ns))
             return true;
+        if (sweep.cut_short)
+            continue; /* what it counted is not all */
         const int64_t now = now_ns();
         if (sweep.trackers > 0 && sweep.trackers == sweep.living) {
             others_gone = others_gone != 0 ? others_gone : now;
