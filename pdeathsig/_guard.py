@@ -22,6 +22,7 @@ _PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pdeathsig-run"
 _MESSAGE = struct.Struct("=ii")  # struct message of c_src/guard/control.c
 _STARTED, _EXEC_FAILED, _GUARD_FAILED = 1, 2, 3
 _NOT_STARTED = 125  # its exit status
+_O_PATH = getattr(os, "O_PATH", 0o10000000)  # PyPy has it not
 _HIGH = 200  # out of the way of standard input, output and error
 
 
@@ -46,7 +47,7 @@ class Program:
         self.path = os.fsencode(executable())
         self.keep: "tuple[int, ...]" = ()
         if by_descriptor and os.path.exists("/proc/self/fd"):
-            with open(self.path, "rb", opener=lambda path, _: os.open(path, os.O_PATH | os.O_CLOEXEC)) as file:
+            with open(self.path, "rb", opener=lambda path, _: os.open(path, _O_PATH | os.O_CLOEXEC)) as file:
                 fd = _moved_up(file)
             self.path, self.keep = b"/proc/self/fd/%d" % fd, (fd,)
 

@@ -71,10 +71,24 @@ def pidfd_open(pid: int) -> int:
     """``os.pidfd_open``, also for a Python that has none: PyPy, or one built for an older system. Raises OSError."""
     if hasattr(os, "pidfd_open"):
         return os.pidfd_open(pid)
+    return _call(434, pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, sig: int) -> None:
+    """``signal.pidfd_send_signal``, likewise."""
+    import signal
+
+    if hasattr(signal, "pidfd_send_signal"):
+        signal.pidfd_send_signal(pidfd, sig)
+    else:
+        _call(424, pidfd, sig, 0, 0)
+
+
+def _call(number: int, *arguments: int) -> int:
+    """A system call that has the same number on every architecture."""
     import ctypes
 
-    number = 434  # pidfd_open(2), on every architecture
-    pidfd = int(ctypes.CDLL(None, use_errno=True).syscall(number, pid, 0))
-    if pidfd < 0:
+    result = int(ctypes.CDLL(None, use_errno=True).syscall(number, *arguments))
+    if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return pidfd
+    return result

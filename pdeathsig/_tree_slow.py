@@ -198,7 +198,7 @@ def _send(victim: _Victim, sig: int) -> bool:
         if not _proc.lives(victim.pid, victim.start):
             raise ProcessLookupError
         if pidfd >= 0:
-            signal.pidfd_send_signal(pidfd, sig)
+            _proc.pidfd_send_signal(pidfd, sig)
         else:
             os.kill(victim.pid, sig)
     except ProcessLookupError:

@@ -34,7 +34,7 @@ def stranger(pid):
         os.closerange(4, 999)  # whose EOF others wait for
         while os.path.exists(f'/proc/{{pid}}'): os.sched_yield()
         while True:
-            open('/proc/sys/kernel/ns_last_pid', 'w').write(str(pid - 1))
+            Path('/proc/sys/kernel/ns_last_pid').write_text(str(pid - 1))
             new = os.fork()
             if new == 0 and (os.getpid() != pid or fields(pid)[19] == before): os._exit(0)
             if new == 0:

@@ -26,6 +26,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from conftest import PR_SET_CHILD_SUBREAPER, descendants, end, reap
+from harness import pidfd_open
+
 from faults.entries import ENTRIES, GO, MISSED, REPORT, drive, drive_guard
 
 PATIENCE = 15.0  # seconds for what takes one at most: then it is a hang
@@ -103,7 +105,7 @@ class Run:
             os.close(fd)
         self.driver = int(os.read(pids, 20))
         os.close(pids)
-        self._pidfd = os.pidfd_open(self.driver)
+        self._pidfd = pidfd_open(self.driver)
         arguments = [str(self.driver), str(opener)]
         if fault is not None:
             arguments += [str(NUMBERS[fault.call]), str(fault.nth), str(getattr(errno, fault.error))]
@@ -190,7 +192,7 @@ class Run:
     def traced(self) -> str:
         """What the tool has said. It goes when it has done its work, or nobody is left to trace."""
         if self.tool.poll() is None and not self._is_guard:
-            self._poll(os_pidfd := os.pidfd_open(self.tool.pid))
+            self._poll(os_pidfd := pidfd_open(self.tool.pid))
             os.close(os_pidfd)
         return os.pread(self._said, 1 << 24, 0).decode()
 
