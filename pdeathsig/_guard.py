@@ -14,7 +14,7 @@ from . import _proc
 from ._arm import SIGKILL, check_grace, check_pid, check_scope, check_signal, signal_name
 
 if TYPE_CHECKING:
-    from typing import BinaryIO, Literal
+    from typing import Literal
 
     Scope = Literal["child", "group", "tree"]
 
@@ -47,8 +47,11 @@ class Program:
         self.path = os.fsencode(executable())
         self.keep: "tuple[int, ...]" = ()
         if by_descriptor and os.path.exists("/proc/self/fd"):
-            with open(self.path, "rb", opener=lambda path, _: os.open(path, _O_PATH | os.O_CLOEXEC)) as file:
-                fd = _moved_up(file)
+            low = os.open(self.path, _O_PATH | os.O_CLOEXEC)
+            try:
+                fd = _moved_up(low)
+            finally:
+                os.close(low)
             self.path, self.keep = b"/proc/self/fd/%d" % fd, (fd,)
 
     def options(self) -> "list[str]":
@@ -169,7 +172,7 @@ class Handle:
     __del__ = close
 
 
-def _moved_up(end: "socket.socket | BinaryIO") -> int:
+def _moved_up(end: "socket.socket | int") -> int:
     try:
         return fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _HIGH)
     except OSError:  # RLIMIT_NOFILE is lower

@@ -12,6 +12,7 @@ import importlib
 import os
 import select
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def pytest_collection_finish() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # A shell's background jobs ignore the first two, those of nohup(1) the third, and so would all that is tested.
     for sig in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        if signal.getsignal(sig) == signal.SIG_IGN:
+        if signal.getsignal(sig) == signal.SIG_IGN or sys.implementation.name == "pypy":  # which does not see it
             signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if not list(Path(pdeathsig.__file__).parent.glob("_ffi.*.so")):

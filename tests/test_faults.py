@@ -11,7 +11,7 @@ from shutil import which
 
 import pytest
 import seccomp_deny
-from conftest import Start, needs
+from conftest import Start, needs, uses
 from guarding import GUARD, guards_end  # noqa: F401
 from harness import TESTS, environment
 
@@ -44,6 +44,7 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tool
 
 
+@uses("signal.sigtimedwait")
 @pytest.mark.parametrize("entry", SHARES)
 def test_clear_error_or_correct_work(tool: Path, entry: str) -> None:
     done = subprocess.run(

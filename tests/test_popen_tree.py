@@ -37,9 +37,10 @@ def up(p: subprocess.Popen[bytes], times: int) -> None:
 
 
 def test_kill_ends_all_and_communicate_returns(road: dict[str, Any]) -> None:
-    """The story of `bash -c "watch ..."`: without us, kill() leaves watch behind, and communicate() hangs on its pipe."""
+    """The story of `bash -c "watch ..."`: without us, kill() leaves watch behind, and communicate() hangs on its pipe.
+    It is tail(1) here, as the watch(1) of today wants a terminal to read from."""
     p = pdeathsig.Popen(
-        ["bash", "-c", ESCAPE + "watch -n 1000 true >/dev/null; :"],
+        ["bash", "-c", ESCAPE + "tail -f /dev/null; :"],
         stdout=subprocess.PIPE,
         scope="tree",
         env=terminal(),
