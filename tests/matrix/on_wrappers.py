@@ -24,9 +24,8 @@ setInterval(() => {}, 1000);
 
 @row("uvx", 2, needs=("uv",))
 def uvx() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*UVX, "-c", f"import subprocess; subprocess.run({SHELL!r} + ' & echo $$ >$MATRIX_CHANNEL; wait', shell=True)"]
-    )
+    shell = f"echo $$ >$MATRIX_CHANNEL; {SHELL}"
+    return subprocess.Popen([*UVX, "-c", f"import subprocess; subprocess.run({shell!r}, shell=True)"])
 
 
 @row("uv run", 1, needs=("uv",))
