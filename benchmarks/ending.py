@@ -39,7 +39,7 @@ from benchmarks._side_by_side import (
     table,
 )
 
-ROUNDS = {100: 15, 1000: 7, 4000: 3}
+ROUNDS = {100: 40, 1000: 11, 4000: 5}
 QUICK_ROUNDS = {100: 5, 1000: 3, 4000: 2}
 NAMES = {
     "cgroup": "cgroup.kill",
