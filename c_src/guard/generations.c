@@ -14,7 +14,7 @@
 
 #define MS INT64_C(1000000)
 
-enum { PIDS = 1 << 22 /* PID_MAX_LIMIT */, NEWEST = 1024 };
+enum { PIDS = 1 << 22 /* PID_MAX_LIMIT */, NEWEST = 1024, FEW = 16 };
 
 static const int64_t ALL_THE_TIME = 800 * MS, A_STORM = 200 * MS, LOOK_AGAIN = 20 * MS, QUIET_NS = 2 * MS;
 
@@ -89,15 +89,15 @@ void kill_groups(const struct guard *guard)
     links_free(&children);
 }
 
-/* The newest first: in a storm most of them have ended, and await that we reap them, and those that live are the last
- * in the list. Otherwise we then reap late, which takes less of the time that the dying need. */
+/* The oldest first: waitid(2) looks for the dead in that order, and passes by all who live. In a storm most of them
+ * have ended, and await that we reap them: those that live are the last in the list. */
 static void kill_children(const struct guard *guard, struct generations *generations, const struct links *children)
 {
     const size_t first = generations->storm && children->count > NEWEST ? children->count - NEWEST : 0;
     if (generations->storm)
         kill_groups_among(guard, children);
-    for (size_t i = children->count; i > first; i--)
-        kill_child(generations, children->list[i - 1].pid);
+    for (size_t i = first; i < children->count; i++)
+        kill_child(generations, children->list[i].pid);
 }
 
 static enum left reap_all(struct guard *guard, struct generations *generations)
@@ -129,13 +129,13 @@ static void wait_for_middle(const struct generations *generations, const struct 
     sys1(SYS_close, middle.fd);
 }
 
-/* Until half of them are gone: to look for their children more often costs more than it gains. False: none is left, or
- * nothing happens any more. */
+/* Until half of them are gone: to look for their children more often costs more than it gains. Of a few, until one is.
+ * False: none is left, or nothing happens any more. */
 static bool wait_for_half(struct guard *guard, struct generations *generations)
 {
     const uint64_t sigchld = bit(SIGCHLD);
     const struct timespec quiet = {.tv_sec = 0, .tv_nsec = QUIET_NS};
-    const int half = generations->dying / 2;
+    const int half = generations->dying > FEW ? generations->dying / 2 : generations->dying - 1;
     const int64_t until = now_ns() + LOOK_AGAIN;
     bool is_quiet = false;
     for (;;) {
@@ -159,6 +159,8 @@ void kill_generations(struct guard *guard)
     const int64_t until = now_ns() + ALL_THE_TIME;
     const pid_t self = (pid_t)sys0(SYS_getpid);
     struct links children = {0};
+    if (!guard->child_ended)
+        kill_child(&generations, guard->child); /* it dies while we look who else is there */
     do {
         const int before = generations.dying;
         generations.storm = now_ns() > until - ALL_THE_TIME + A_STORM;
@@ -167,7 +169,7 @@ void kill_generations(struct guard *guard)
         kill_children(guard, &generations, &children);
         if (generations.dying == 0 && before == 0)
             break;
-        if (children.count > 2)
+        if (children.count > FEW)
             wait_for_middle(&generations, &children);
     } while (wait_for_half(guard, &generations) && now_ns() < until);
     links_free(&children);
