@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Start, needs
 from guarding import GUARD, children, guarded, guards_end  # noqa: F401
+from harness import SLOWNESS
 
 NAMES = {"command", "double"}
 FAMILY = """
@@ -109,8 +110,8 @@ def test_without_proc(start: Start, as_init: tuple[str, ...]) -> None:
     assert {tree.line().split()[0], tree.line().split()[0]} == NAMES
     begun = time.monotonic()
     tree.send()
-    assert tree.top.wait(18) == 6
-    assert time.monotonic() - begun < 12
+    assert tree.top.wait(18 * SLOWNESS) == 6
+    assert time.monotonic() - begun < 12 * SLOWNESS
     assert tree.all_gone()
 
 
@@ -135,7 +136,7 @@ def test_who_may_not_be_ended_is_named_once(root: None, hidden: bool) -> None:
         done = subprocess.run(
             ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
              f"{mount}; {user} {copy} --grace 0.1 sh -c '{command}' 2>>{errors}; echo status $?"],
-            capture_output=True, text=True, check=False, timeout=18,
+            capture_output=True, text=True, check=False, timeout=18 * SLOWNESS,
         )  # fmt: skip
     finally:
         os.unlink(copy)
@@ -146,4 +147,4 @@ def test_who_may_not_be_ended_is_named_once(root: None, hidden: bool) -> None:
     pid, status = done.stdout.splitlines()
     assert status == "status 8"
     assert said == f"pdeathsig-run: process {pid} could not be ended: not permitted\n"
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 15 * SLOWNESS
