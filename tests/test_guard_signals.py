@@ -132,7 +132,9 @@ def test_an_alarm_set_before_it_is_the_commands(start: Start) -> None:
     """alarm(2) survives exec, so it would have been the command's."""
     tree = start(
         LISTENER + "say('got', int(signal.sigwait(ALL)))",
-        prefix=("perl", "-e", f"alarm {SLOWNESS:.0f}; exec @ARGV", *guarded()) if Path("/usr/bin/perl").exists() else (),
+        prefix=("perl", "-e", f"alarm {SLOWNESS:.0f}; exec @ARGV", *guarded())
+        if Path("/usr/bin/perl").exists()
+        else (),
     )
     tree.process("command")
     needs(Path("/usr/bin/perl").exists(), "no perl")
