@@ -24,14 +24,19 @@ static void drop(struct strings *strings)
     PyMem_Free(strings->pointers);
 }
 
+/* For so many, and a NULL after them. */
+static void *room_for(Py_ssize_t count, size_t size)
+{
+    void *room = PyMem_Calloc((size_t)count + 1, size);
+    return room != NULL ? room : PyErr_NoMemory();
+}
+
 static bool point_to(struct strings *strings)
 {
     Py_ssize_t count = PyTuple_Size(strings->owner);
-    strings->pointers = PyMem_Calloc((size_t)count + 1, sizeof *strings->pointers);
-    if (strings->pointers == NULL) {
-        PyErr_NoMemory();
+    strings->pointers = room_for(count, sizeof *strings->pointers);
+    if (strings->pointers == NULL)
         return false;
-    }
     for (Py_ssize_t i = 0; i < count; i++) {
         if (PyBytes_AsStringAndSize(PyTuple_GetItem(strings->owner, i), &strings->pointers[i], NULL) < 0)
             return false;
@@ -65,11 +70,9 @@ static bool take_paths(struct strings *strings, PyObject *sequence)
 static bool take_keep(int **into, int *count, PyObject *keep)
 {
     *count = (int)PyTuple_Size(keep);
-    *into = PyMem_Calloc((size_t)*count + 1, sizeof **into);
-    if (*into == NULL) {
-        PyErr_NoMemory();
+    *into = room_for(*count, sizeof **into);
+    if (*into == NULL)
         return false;
-    }
     for (int i = 0, before = -1; i < *count; before = (*into)[i++]) {
         PyObject *item = PyTuple_GetItem(keep, i);
         long fd = PyLong_Check(item) ? PyLong_AsLong(item) : -1;
@@ -91,11 +94,9 @@ static bool take_groups(uint32_t **into, int *count, PyObject *list)
         PyErr_SetString(PyExc_ValueError, "too many extra_groups");
         return false;
     }
-    *into = PyMem_Calloc((size_t)size + 1, sizeof **into);
-    if (*into == NULL) {
-        PyErr_NoMemory();
+    *into = room_for(size, sizeof **into);
+    if (*into == NULL)
         return false;
-    }
     for (*count = 0; *count < size; ++*count) {
         PyObject *item = PySequence_GetItem(list, *count);
         if (item == NULL)

@@ -474,10 +474,8 @@ void pds_loud(const struct quiet *before)
 int pds_spawn(struct pds_spawn *s, char **executables, char **argv, char **envp, const char *cwd, const int *keep,
               const uint32_t *groups)
 {
-    struct spawning spawning = {.s = s, .executables = executables, .argv = argv, .envp = envp};
-    spawning.cwd = cwd;
-    spawning.keep = keep;
-    spawning.groups = groups;
+    struct spawning spawning = {
+        .s = s, .executables = executables, .argv = argv, .envp = envp, .cwd = cwd, .keep = keep, .groups = groups};
     bool own_credentials = s->uid >= 0 || s->gid >= 0 || s->groups_count >= 0;
     spawning.share_memory = s->share_memory && !own_credentials;
     struct quiet before;

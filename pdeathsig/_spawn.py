@@ -121,9 +121,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         try:
             seam.execute_child(self, *args)
         except BaseException:
-            if self.returncode is None and seam.end(
-                seam.bound is not None and seam.bound.group
-            ):  # else CPython's code has reaped it
+            if self.returncode is None and seam.end_child():  # else CPython's code has reaped it
                 self.returncode = -SIGKILL
             raise
         self._guard = seam.guard

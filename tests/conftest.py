@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Process, Tree, actor, environment, pidfd_open, pidfd_send_signal
+from harness import Process, Tree, actor, environment
 
 import pdeathsig
+from pdeathsig._proc import pidfd_open, pidfd_send_signal
 
 PR_SET_CHILD_SUBREAPER = 36
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import shutil
@@ -14,31 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pdeathsig._proc import pidfd_open, pidfd_send_signal
+
 TESTS = Path(__file__).parent
 SLOWNESS = float(os.environ.get("TESTS_SLOWNESS", "1"))  # of this machine: an emulated processor
 DEADLINE = 10.0 * SLOWNESS  # seconds; only a failing test waits that long
-
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _by_number(number: int, *args: int) -> int:
-    if (result := int(libc.syscall(number, *args))) < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
-
-
-def pidfd_open(pid: int) -> int:
-    """os.pidfd_open, which PyPy has not."""
-    return os.pidfd_open(pid) if hasattr(os, "pidfd_open") else _by_number(434, pid, 0)
-
-
-def pidfd_send_signal(pidfd: int, sig: int) -> None:
-    """signal.pidfd_send_signal, likewise."""
-    if hasattr(signal, "pidfd_send_signal"):
-        signal.pidfd_send_signal(pidfd, sig)
-    else:
-        _by_number(424, pidfd, sig, 0, 0)
 
 
 class Process:

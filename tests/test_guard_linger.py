@@ -7,9 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from actors import libc
 from conftest import Start
 from guarding import GUARD, children, guard, guards_end  # noqa: F401
-from harness import Process, Tree, libc
+from harness import Process, Tree
 
 import pdeathsig
 

@@ -263,14 +263,14 @@ def test_errors_of_a_script_and_of_another_user(tmp_path: Path) -> None:
 def test_no_process_to_be_had(thread: bool) -> None:
     """EAGAIN, and nothing is left: no child, no descriptor."""
     code = f"""
-import os, resource, subprocess, threading, pdeathsig
+import os, resource, subprocess, sys, threading, pdeathsig
 pdeathsig.Popen, pdeathsig.arm
 if os.getuid() == 0:
     os.setgroups([]), os.setgid(54321), os.setuid(54321)
 pdeathsig.run(['true'])
 def spawn(popen):
     try: popen(['true'])
-    except OSError as error: return type(error), error.args[:2], error.filename  # PyPy has some more
+    except OSError as error: return type(error), error.args[:2] if sys.implementation.name == 'pypy' else error.args, error.filename
 def main():
     before = os.listdir('/proc/self/fd')
     resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
@@ -489,7 +489,7 @@ pdeathsig.Popen(['true'], preexec_fn=lambda: (here('child'), forever()))
 
 @pytest.mark.timeout(120)
 def test_interrupted_at_every_bytecode_leaves_no_child() -> None:
-    """A signal handler that raises, at each point of ours where Python runs one."""
+    """A signal handler that raises, at each point where Python runs one, of ours and of CPython's code around it."""
     code = """
 import dis, os, signal, sys, pdeathsig
 def interrupt(*_): raise KeyboardInterrupt
@@ -506,7 +506,7 @@ while True:
     before.clear()
     def trace(frame, event, argument):
         global left
-        if '/pdeathsig/' not in frame.f_code.co_filename: return trace
+        if '/pdeathsig/' not in frame.f_code.co_filename and frame.f_code.co_name != '_execute_child': return trace
         frame.f_trace_opcodes = True
         if event == 'opcode' and looks_for_signals(frame):
             left -= 1
@@ -524,7 +524,7 @@ while True:
     except ChildProcessError: pass
     else: print('a child is left', tried)
     tried += 1
-print('tried', tried > 30)
+print('tried', tried > 50)
 """
     assert run(code).stdout == "tried True\n"
 

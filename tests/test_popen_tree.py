@@ -43,7 +43,6 @@ def test_kill_ends_all_and_communicate_returns(road: dict[str, Any]) -> None:
         ["bash", "-c", ESCAPE + "tail -f /dev/null; :"],
         stdout=subprocess.PIPE,
         scope="tree",
-        env=terminal(),
         **road,
     )
     up(p, 2)
@@ -51,10 +50,6 @@ def test_kill_ends_all_and_communicate_returns(road: dict[str, Any]) -> None:
     p.communicate()
     assert p.returncode == -signal.SIGKILL
     assert not descendants(os.getpid())
-
-
-def terminal() -> dict[str, str]:
-    return {**os.environ, "TERM": "dumb"}
 
 
 def test_communicate_returns_when_the_command_is_done(road: dict[str, Any]) -> None:

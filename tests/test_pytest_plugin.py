@@ -20,16 +20,16 @@ held = []
 def sleeper(*command, **options):
     held.append(subprocess.Popen([*command, "sleep", "1000"], **options))
     return held[-1]
-def wait_for_end_of(pid):
+def wait_for_end_of(pid, sig=0):
     from pdeathsig._proc import pidfd_open
     pidfd = pidfd_open(pid)
+    os.kill(pid, sig)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     assert poll.poll(10000)
     os.close(pidfd)
 def end(pid):
-    os.kill(pid, signal.SIGKILL)
-    wait_for_end_of(pid)
+    wait_for_end_of(pid, signal.SIGKILL)
 """
 BLAMED = r"^_+ ERROR at teardown of (\w+\.)?(\w+) _+$"
 

@@ -21,8 +21,8 @@ static const int64_t TRACKER_TIME = 2000 * MS, DENIED_TIME = 1000 * MS, STUCK_TI
 
 struct sweep {
     struct guard *guard;
-    int sig; /* 0: just look */
-    int64_t until;
+    int sig;       /* 0: just look */
+    int64_t until; /* then it is cut short; 0: never */
     bool spare_trackers, name_them, only_dead, cut_short;
     int living, trackers, denied;
     uint64_t digest;
