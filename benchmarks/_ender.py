@@ -1,13 +1,13 @@
-"""Who starts trees and ends them, for benchmarks/ending.py: for every request read, [way, size], it answers with a line
-of JSON: milliseconds from the ask until all are gone and reaped.
+"""Who starts trees and ends them in one way, for benchmarks/ending.py: for every size read, a line, it answers with
+another: milliseconds from the ask until all are gone and reaped.
 
-_ender.py SLEEPERS GUARD CGROUP: the compiled sleepers.c, pdeathsig-run, and a cgroup directory or "".
+_ender.py WAY GUARD CGROUP SLEEPERS...: pdeathsig-run, a cgroup directory or "", and the command that is sleepers.c or
+sleepers.py.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -20,7 +20,7 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 import pdeathsig
 
 PR_SET_CHILD_SUBREAPER = 36
-SLEEPERS, GUARD, CGROUP = sys.argv[1:]
+WAY, GUARD, CGROUP, *SLEEPERS = sys.argv[1:]
 GRACE = 60  # seconds: all end at the signal, or this is seen
 
 Ask = Callable[[], None]
@@ -31,7 +31,7 @@ class Tree:
 
     def __init__(self, size: int, *prefix: str, pass_fds: tuple[int, ...] = ()) -> None:
         pipe = subprocess.PIPE
-        command = [*prefix, SLEEPERS, str(size)]
+        command = [*prefix, *SLEEPERS, str(size)]
         self.root = subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, pass_fds=pass_fds)
         assert self.root.stdout is not None
         left = size
@@ -121,11 +121,8 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-    can = [way for way in WAYS if way != "cgroup" or CGROUP]
-    print(json.dumps(can), flush=True)
     for line in sys.stdin:
-        way, size = json.loads(line)
-        print(json.dumps(WAYS[way](size)), flush=True)
+        print(WAYS[WAY](int(line)), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ ROOT = HERE.parent
 SCRIPTS = ("startup", "arm", "spawn", "golang", "latency", "guard", "ending")
 PLOTS = {
     "spawn": "time to start and await /bin/true, over the parent's memory",
-    "ending": "time until a tree of processes is gone, over its size",
+    "ending": "time until a tree of Python processes is gone, over its size",
 }
 HEAD = """# Benchmarks
 

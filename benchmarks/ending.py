@@ -4,23 +4,23 @@ the limit: one write, after which the kernel kills all.
 Run it as: python benchmarks/ending.py [--quick] [--svg FILE]. The cgroup needs root and a cgroup v2 with cgroup.kill
 (Linux 5.14); without it, the ratios are to the guard.
 
-The tree is asleep, of processes with ten children each at most. The time is that from the ask until all are gone and
-reaped, by the guard or by a subreaper. The guard is asked through its lifeline. Every way once a round, in a new order.
+The tree is asleep, of processes with ten children each at most: Python's, forked, as a server's workers are; then the
+smallest there are, which die three times as fast. The time is that from the ask until all are gone and reaped, by the
+guard or by a subreaper. The guard is asked through its lifeline. Every way once a round, in a new order, and asked for
+by a process of its own: one that has just reaped hundreds is scheduled otherwise.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -39,7 +39,8 @@ from benchmarks._side_by_side import (
     table,
 )
 
-ROUNDS = {100: 40, 1000: 11, 4000: 5}
+HERE = Path(__file__).resolve().parent
+ROUNDS = {100: 40, 1000: 11, 4000: 9}
 QUICK_ROUNDS = {100: 5, 1000: 3, 4000: 2}
 NAMES = {
     "cgroup": "cgroup.kill",
@@ -60,16 +61,15 @@ BySize = dict[int, dict[str, list[float]]]
 
 
 class Ender:
-    """The process that starts trees and ends them. Its trees end with it."""
+    """The process that starts trees and ends them in one way. Its trees end with it."""
 
-    def __init__(self, python: Path, sleepers: Path, cgroup: Path | None) -> None:
-        script = Path(__file__).with_name("_ender.py")
-        command: list[str | Path] = [python, script, sleepers, python.with_name("pdeathsig-run"), str(cgroup or "")]
+    def __init__(self, way: str, python: Path, cgroup: Path | None, sleepers: list[Path]) -> None:
+        guard = python.with_name("pdeathsig-run")
+        command: list[str | Path] = [python, HERE / "_ender.py", way, guard, str(cgroup or ""), *sleepers]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, text=True, env=environment(), cwd=sleepers.parent
+            command, stdin=pipe, stdout=pipe, text=True, env=environment(), cwd=python.parent
         )
-        self.ways: list[str] = self._answer()
 
     def __enter__(self) -> Ender:
         return self
@@ -77,17 +77,13 @@ class Ender:
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def milliseconds(self, way: str, size: int) -> float:
-        assert self._process.stdin is not None
-        print(json.dumps([way, size]), file=self._process.stdin, flush=True)
-        return float(self._answer())
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
+    def milliseconds(self, size: int) -> float:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(size, file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
             raise SystemExit(f"the ender has ended with {self._process.wait()}")
-        return json.loads(line)
+        return float(line)
 
 
 @contextmanager
@@ -108,35 +104,35 @@ def own_cgroup() -> Iterator[Path | None]:
     yield None
 
 
-def measure(ender: Ender, rounds: dict[int, int]) -> BySize:
+def measure(enders: dict[str, Ender], rounds: dict[int, int]) -> BySize:
     samples: BySize = {}
     for size, count in rounds.items():
-        variants = {way: partial(ender.milliseconds, way, size) for way in ender.ways}
+        variants = {way: partial(ender.milliseconds, size) for way, ender in enders.items()}
         if size == min(rounds):
             alternate(variants, 1)
         samples[size] = alternate(variants, count)
     return samples
 
 
-def report(samples: BySize, ways: list[str]) -> None:
+def report(what: str, samples: BySize, ways: list[str]) -> None:
     base = "cgroup" if "cgroup" in ways else "guard"
     rounds = ", ".join(str(len(of[base])) for of in samples.values())
-    heading(f"Until all are gone, ms, by the size of the tree; medians of {rounds} rounds, ± IQR")
+    heading(f"{what}: ms until all are gone, by the size of the tree; medians of {rounds} rounds, ± IQR")
     head = [f"{size:,}" for size in samples]
     table(["", *head], [[NAMES[way], *(ms(of[way]) for of in samples.values())] for way in ways])
     for way in NAMES.keys() - set(ways):
         print(f"{NAMES[way]}: not here")
-    heading(f"The same to {NAMES[base]}, in the same round; medians [95 %]")
+    heading(f"{what}: the same to {NAMES[base]}, in the same round; medians [95 %]")
     rows = [
         [NAMES[way], *(median_and_interval(ratios(of[way], of[base]), 2) for of in samples.values())]
         for way in ways
         if way != base
     ]
     table(["", *head], rows)
-    print()
     if base == "cgroup":
+        print()
         for size, of in samples.items():
-            goal(f"guard to cgroup.kill, {size:,}", statistics.median(ratios(of["guard"], of[base])), 1.2, "x")
+            goal(f"{what}: guard to cgroup.kill, {size:,}", statistics.median(ratios(of["guard"], of[base])), 1.2, "x")
 
 
 def ms(samples: list[float]) -> str:
@@ -149,7 +145,7 @@ def draw(samples: BySize, ways: list[str], file: Path) -> None:
         for way, (name, colour) in LINES.items()
         if way in ways
     ]
-    file.write_text(chart("Milliseconds until a tree of processes is gone", "processes", list(samples), lines))
+    file.write_text(chart("Milliseconds until a tree of Python processes is gone", "processes", list(samples), lines))
 
 
 def main() -> None:
@@ -159,12 +155,18 @@ def main() -> None:
         python = wheel.python()
         wheel.pip_install(python, "psutil")
         print(machine(python))
-        sleepers = compiled(Path(__file__).with_name("sleepers.c"), Path(scratch))
-        with Ender(python, sleepers, cgroup) as ender:
-            samples = measure(ender, QUICK_ROUNDS if options.quick else ROUNDS)
-    report(samples, ender.ways)
-    if options.svg:
-        draw(samples, ender.ways, options.svg)
+        trees = {
+            "Python processes": [python, HERE / "sleepers.py"],
+            "Bare processes": [compiled(HERE / "sleepers.c", Path(scratch))],
+        }
+        ways = [way for way in NAMES if way != "cgroup" or cgroup]
+        for what, sleepers in trees.items():
+            with ExitStack() as stack:
+                enders = {way: stack.enter_context(Ender(way, python, cgroup, sleepers)) for way in ways}
+                samples = measure(enders, QUICK_ROUNDS if options.quick else ROUNDS)
+            report(what, samples, ways)
+            if options.svg and what == "Python processes":
+                draw(samples, ways, options.svg)
 
 
 if __name__ == "__main__":

@@ -129,13 +129,13 @@ static void wait_for_middle(const struct generations *generations, const struct 
     sys1(SYS_close, middle.fd);
 }
 
-/* Until half of them are gone: to look for their children more often costs more than it gains. Of a few, until one is.
- * False: none is left, or nothing happens any more. */
+/* Until half of them are gone: to look for their children more often costs more than it gains. False: none is left, or
+ * nothing happens any more. */
 static bool wait_for_half(struct guard *guard, struct generations *generations)
 {
     const uint64_t sigchld = bit(SIGCHLD);
     const struct timespec quiet = {.tv_sec = 0, .tv_nsec = QUIET_NS};
-    const int half = generations->dying > FEW ? generations->dying / 2 : generations->dying - 1;
+    const int half = generations->dying / 2;
     const int64_t until = now_ns() + LOOK_AGAIN;
     bool is_quiet = false;
     for (;;) {
