@@ -16,7 +16,7 @@
 
 enum { PIDS = 1 << 22 /* PID_MAX_LIMIT */, NEWEST = 1024, FEW = 16 };
 
-static const int64_t ALL_THE_TIME = 800 * MS, A_STORM = 200 * MS, LOOK_AGAIN = 20 * MS, QUIET_NS = 2 * MS;
+static const int64_t ALL_THE_TIME = 800 * MS, A_STORM = 200 * MS, LOOK_AGAIN = 20 * MS, QUIET_NS = 10 * MS;
 
 struct generations {
     uint8_t *killed; /* a bit for each PID */
