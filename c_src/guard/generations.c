@@ -16,11 +16,12 @@
 
 enum { PIDS = 1 << 22 /* PID_MAX_LIMIT */, NEWEST = 1024, FEW = 16 };
 
-static const int64_t ALL_THE_TIME = 800 * MS, A_STORM = 200 * MS, LOOK_AGAIN = 20 * MS, QUIET_NS = 10 * MS;
+static const int64_t ALL_THE_TIME = 800 * MS, A_STORM = 200 * MS, LOOK_AGAIN = 20 * MS, QUIET = 50 * MS;
 
 struct generations {
     uint8_t *killed; /* a bit for each PID */
     int dying;       /* killed and not reaped */
+    int64_t end;     /* when one was reaped last */
     bool storm;
     uint64_t seen, known; /* where forks of one image have their robust list */
 };
@@ -107,6 +108,7 @@ static enum left reap_all(struct guard *guard, struct generations *generations)
         int r = reap_one(guard, &pid);
         if (r <= 0)
             return r == 0 ? SOMEBODY : NOBODY;
+        generations->end = now_ns();
         if (pid < PIDS && was_killed(generations, pid)) {
             generations->killed[pid / 8] &= (uint8_t)~(1 << pid % 8);
             generations->dying--;
@@ -130,23 +132,22 @@ static void wait_for_middle(const struct generations *generations, const struct 
 }
 
 /* Until half of them are gone: to look for their children more often costs more than it gains. False: none is left, or
- * nothing happens any more. */
+ * none has ended for long: in an instant of silence, as a busy machine has, all would be looked at one by one. */
 static bool wait_for_half(struct guard *guard, struct generations *generations)
 {
     const uint64_t sigchld = bit(SIGCHLD);
-    const struct timespec quiet = {.tv_sec = 0, .tv_nsec = QUIET_NS};
+    const struct timespec longest = {.tv_sec = 0, .tv_nsec = LOOK_AGAIN};
     const int half = generations->dying / 2;
     const int64_t until = now_ns() + LOOK_AGAIN;
-    bool is_quiet = false;
     for (;;) {
         enum left left = reap_all(guard, generations);
         if (left == NOBODY)
             return false;
-        if (generations->dying <= half || now_ns() > until)
-            return true;
-        if (left == SOMEBODY && is_quiet)
-            return false;
-        is_quiet = left == SOMEBODY && sys4(SYS_rt_sigtimedwait, &sigchld, NULL, &quiet, sizeof sigchld) == -EAGAIN;
+        const int64_t now = now_ns();
+        if (generations->dying <= half || now > until)
+            return now < generations->end + QUIET;
+        if (left == SOMEBODY)
+            sys4(SYS_rt_sigtimedwait, &sigchld, NULL, &longest, sizeof sigchld);
     }
 }
 
@@ -155,15 +156,15 @@ void kill_generations(struct guard *guard)
     long at = sys6(SYS_mmap, 0, PIDS / 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at < 0 && at > -4096)
         return;
-    struct generations generations = {.killed = (uint8_t *)at};
-    const int64_t until = now_ns() + ALL_THE_TIME;
+    const int64_t begun = now_ns(), until = begun + ALL_THE_TIME;
+    struct generations generations = {.killed = (uint8_t *)at, .end = begun};
     const pid_t self = (pid_t)sys0(SYS_getpid);
     struct links children = {0};
     if (!guard->child_ended)
         kill_child(&generations, guard->child); /* it dies while we look who else is there */
     do {
         const int before = generations.dying;
-        generations.storm = now_ns() > until - ALL_THE_TIME + A_STORM;
+        generations.storm = now_ns() > begun + A_STORM;
         if (tree_list_children(self, &children) < 0)
             break;
         kill_children(guard, &generations, &children);
