@@ -33,7 +33,8 @@ test-pythons: $(VENV)/checkers
 test-pythons-sid: $(VENV)/checkers
 	sh tests/platforms/pythons_sid.sh $(PYTEST)
 
-# Under Debian's kernels, 5.10 to sid's, in qemu. Needs root. One kernel, a sample: make test-kernels KERNELS=bookworm PYTEST="--share 40"
+# Under Debian's kernels, 5.10 to sid's, in qemu. Needs root. One kernel, as one user, a sample:
+# make test-kernels KERNELS=bookworm AS=user PYTEST="--share 40"
 test-kernels: $(VENV)/checkers
 	sh tests/platforms/kernels.sh $(PYTEST)
 

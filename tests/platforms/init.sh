@@ -1,5 +1,5 @@
 #!/bin/sh
-# PID 1 of a guest of kernels.sh: runs the tests twice, writes what came of it to the second serial line, and ends the machine.
+# PID 1 of a guest of kernels.sh: runs the tests, as root and as a user, writes what came of it to the second serial line, and ends the machine.
 export PATH=/usr/bin:/usr/sbin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -18,7 +18,7 @@ mkdir -m 777 /tmp/user
 cd /tests
 as_root() { setsid --wait "$@"; }
 as_user() { HOME=/tmp/user setsid --wait setpriv --reuid 12345 --regid 12345 --clear-groups --no-new-privs "$@"; }
-for who in root user; do
+for who in $(echo "$TESTS_AS" | tr , " "); do
     as_$who /venv/bin/pytest -q --color=no -p no:cacheprovider --timeout-method=signal --timeout=$((20 * TESTS_SLOWNESS)) --junitxml=/tmp/user/$who.xml $(cat /pytest)
     mv /tmp/user/$who.xml /results
 done </dev/null >/dev/console 2>&1

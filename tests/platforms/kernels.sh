@@ -1,6 +1,6 @@
 #!/bin/sh
 # Run the tests under Debian's kernels: each boots in qemu with all of a small Debian as its initramfs, so it needs no driver.
-# Arguments go to pytest. KERNELS=bookworm: one kernel only. What a guest said is in $cache/kernel-*/console.
+# Arguments go to pytest. KERNELS=bookworm: one kernel only. AS=root, AS=user: as one of them only. What a guest said is in $cache/kernel-*/console.
 set -eu
 . tests/platforms/debian.sh
 need qemu-system-x86_64 qemu-system-x86
@@ -31,11 +31,13 @@ for suite in ${KERNELS:-bullseye bookworm trixie sid}; do
     kernel "$suite" "$work"
     rm -f "$work"/*.xml
     timeout "$((180 * (slowness + 5)))" qemu-system-x86_64 $accel -smp 2 -m 6G -nodefaults -no-user-config -display none -no-reboot \
-        -kernel "$work/vmlinuz" -initrd "$cache/initramfs" -append "console=ttyS0 quiet no_timer_check panic=-1 mitigations=off TESTS_SLOWNESS=$slowness" \
+        -kernel "$work/vmlinuz" -initrd "$cache/initramfs" -append "console=ttyS0 quiet no_timer_check panic=-1 mitigations=off TESTS_SLOWNESS=$slowness TESTS_AS=${AS:-root,user}" \
         -serial "file:$work/console" -serial "file:$work/results.tar" || true
     tar -xf "$work/results.tar" -C "$work" 2>/dev/null || { echo "$suite: no result; the console's last words:"; tail -n 20 "$work/console"; }
     release=$(cat "$work/release" 2>/dev/null || echo unknown)
-    .venv/bin/python tests/platforms/record.py --given "$*" kernels "$suite" "$release" "$work/root.xml" "$work/user.xml" ||
+    reports=$(echo "${AS:-root,user}" | sed "s|[a-z]*|$work/&.xml|g; s|,| |g")
+    # shellcheck disable=SC2086
+    .venv/bin/python tests/platforms/record.py --given "$*" kernels "$suite" "$release" $reports ||
         failed=$((failed + 1))
 done
 [ $failed -eq 0 ]
