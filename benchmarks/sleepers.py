@@ -6,14 +6,18 @@ import sys
 CHILDREN = 10
 
 
+def subtrees(size: int) -> list[int]:
+    """How large those of the children are, in a tree of so many."""
+    below = size - 1
+    return [below // CHILDREN + (i < below % CHILDREN) for i in range(CHILDREN)]
+
+
 def main() -> None:
-    below = int(sys.argv[1]) - 1
-    shares = [below // CHILDREN + (i < below % CHILDREN) for i in range(CHILDREN)]
-    while shares:
-        share = shares.pop()
-        if share > 0 and os.fork() == 0:
-            below = share - 1
-            shares = [below // CHILDREN + (i < below % CHILDREN) for i in range(CHILDREN)]
+    sizes = subtrees(int(sys.argv[1]))
+    while sizes:
+        size = sizes.pop()
+        if size > 0 and os.fork() == 0:
+            sizes = subtrees(size)
     os.write(1, b".")
     while os.read(0, 1):
         pass
