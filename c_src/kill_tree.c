@@ -1,8 +1,9 @@
 /* Ending a tree of processes, or a process group, now.
  *
- * Who forks faster than one walks escapes. So all are stopped first, from the top down, until a walk finds nobody new
- * and nobody who still runs. Then each gets the signal, and only then they go on, from the bottom up: a child whose
- * parent dies before it could be hung up on (setpgid(2), orphaned process groups) or be seen as dead too early.
+ * Who forks faster than one walks escapes. So all are stopped first, from the top down, until a walk finds nobody new,
+ * nobody who still runs, and nobody in the middle of a fork with the signal blocked. Then each gets the signal, and
+ * only then they go on, from the bottom up: a child whose parent dies before it could be hung up on (setpgid(2),
+ * orphaned process groups) or be seen as dead too early.
  *
  * We are in somebody's program. Other threads may reap our children and other tools signal them, at any moment: so
  * every signal goes by a pidfd, after a look at whether that is still the process that was found. One descriptor at a
@@ -25,8 +26,10 @@ enum { PIDS = 1 << 22, FIRST_VICTIMS = 512 }; /* PID_MAX_LIMIT */
 
 static const int64_t MILLISECOND = 1000000;
 #define FREEZE_AT_MOST (3000 * MILLISECOND)
-#define FREEZE_PATIENCE (20 * MILLISECOND) /* with those who wait in the kernel */
-#define LOOK_AGAIN (2 * MILLISECOND)       /* where no event tells */
+#define FREEZE_PATIENCE (20 * MILLISECOND)  /* with those who wait in the kernel */
+#define BLOCK_PATIENCE (50 * MILLISECOND)   /* with one who blocks the signal */
+#define BLOCKS_PATIENCE (200 * MILLISECOND) /* ... with all of them */
+#define LOOK_AGAIN (2 * MILLISECOND)        /* where no event tells */
 
 static int64_t now(void)
 {
@@ -151,10 +154,34 @@ static void let_go_on(struct pds_ending *e, bool all)
 
 struct freezing {
     struct pds_ending *e;
-    int64_t since;
+    int sig;
+    int64_t since, waited; /* for those who block it */
     int error;
     bool restless; /* somebody is new, or may still run */
 };
+
+/* It was stopped where it blocks the signal, as bash and posix_spawn(3) do around a fork. With the signal pending it
+ * would fork, and die: who would find the child? So it first goes on, until it blocks the signal no more. Who sleeps
+ * blocks it always, to wait for it by sigwait(3); so, it seems, does who blocks it for long. */
+static void let_it_unblock(struct freezing *freezing, struct pds_victim *victim)
+{
+    const int64_t since = now();
+    struct process process;
+    if (send(victim, SIGCONT) < 0)
+        return;
+    do {
+        pause_for(MILLISECOND / 50);
+        if (process_read(victim->pid, &process) < 0 || process.start != victim->start)
+            break;
+        if (!process_blocks(&process, freezing->sig))
+            break;
+        if ((process.state == 'S' && process.threads == 1) || now() - since > BLOCK_PATIENCE)
+            victim->is |= PDS_BLOCKS;
+    } while (!(victim->is & PDS_BLOCKS));
+    freezing->waited += now() - since;
+    if (send(victim, SIGSTOP) < 0)
+        victim->is &= ~PDS_FROZEN;
+}
 
 static void freeze_one(struct walk *walk, const struct process *process, int pidfd)
 {
@@ -189,6 +216,10 @@ static void freeze_one(struct walk *walk, const struct process *process, int pid
             victim->is |= PDS_REFUSED;
         else if (is_shortage(r))
             freezing->error = r;
+        freezing->restless = true;
+    } else if (activity == 'T' && !(victim->is & PDS_BLOCKS) && freezing->waited < BLOCKS_PATIENCE &&
+               process_blocks(process, freezing->sig)) {
+        let_it_unblock(freezing, victim);
         freezing->restless = true;
     } else if (activity == 'R' || (activity == 'D' && now() - freezing->since < FREEZE_PATIENCE)) {
         freezing->restless = true;
@@ -229,9 +260,9 @@ static int walk_from(struct walk *walk, const struct links *tops)
     return walk->found.error < 0 ? walk->found.error : tree_walk_found(walk);
 }
 
-static int freeze(struct pds_ending *e)
+static int freeze(struct pds_ending *e, int sig)
 {
-    struct freezing freezing = {.e = e, .since = now()};
+    struct freezing freezing = {.e = e, .sig = sig, .since = now()};
     struct walk walk = {.signals = true, .stops = true, .visit = freeze_one, .with = &freezing};
     struct links tops = {0};
     int r = 0;
@@ -271,7 +302,7 @@ static int send_to_all(struct pds_ending *e, int sig, int is)
 
 static int signal_tree(struct pds_ending *e, int sig, int is)
 {
-    int r = freeze(e);
+    int r = freeze(e, sig);
     if (r == 0)
         r = send_to_all(e, sig, is);
     let_go_on(e, r == 0);

@@ -153,6 +153,7 @@ enum {
     PDS_REFUSED = 16, /* we may not signal it */
     PDS_TRACKER = 32, /* a resource tracker: it comes last */
     PDS_GONE = 64,
+    PDS_BLOCKS = 128, /* always, it seems */
 };
 
 struct pds_victim {

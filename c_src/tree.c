@@ -132,6 +132,9 @@ static int read_stat(const char *path, pid_t pid, struct process *process)
             process->start = number_at(&value);
             break;
         case BLOCKED:
+            process->blocked = number_at(&value);
+            process->may_be_tracker |= (process->blocked & 1 << (SIGTERM - 1)) != 0;
+            break;
         case IGNORED:
             process->may_be_tracker |= (number_at(&value) & 1 << (SIGTERM - 1)) != 0;
             break;
@@ -294,13 +297,18 @@ static char thread_activity(char state)
     return state == 'T' || state == 't' || state == 'Z' || state == 'X' ? 'T' : state == 'D' ? 'D' : 'R';
 }
 
+static int read_thread(pid_t pid, pid_t thread, struct process *process)
+{
+    char path[PATH_SIZE];
+    add_text(add_number(in_proc(path, pid, "/task/"), thread), "/stat");
+    return read_stat(path, thread, process);
+}
+
 static void add_activity(void *with, pid_t thread)
 {
     struct activity *activity = with;
     struct process process;
-    char path[PATH_SIZE];
-    add_text(add_number(in_proc(path, activity->pid, "/task/"), thread), "/stat");
-    if (read_stat(path, thread, &process) < 0)
+    if (read_thread(activity->pid, thread, &process) < 0)
         return;
     char one = thread_activity(process.state);
     if (one == 'R' || activity->most == 'T')
@@ -315,6 +323,27 @@ char process_activity(const struct process *process)
         return thread_activity(process->state);
     in_proc(path, process->pid, "/task");
     return list_numbers(path, add_activity, &activity) < 0 ? 'R' : activity.most;
+}
+
+static void leave_blocked(void *with, pid_t thread)
+{
+    struct process *all = with, process;
+    if (read_thread(all->pid, thread, &process) == 0)
+        all->blocked &= process.blocked;
+}
+
+bool process_blocks(const struct process *process, int sig)
+{
+    enum { LAST = 31 };
+    struct process all = *process;
+    char path[PATH_SIZE];
+    if (sig < 1 || sig > LAST || !(process->blocked >> (sig - 1) & 1))
+        return false;
+    if (process->threads > 1) {
+        in_proc(path, process->pid, "/task");
+        list_numbers(path, leave_blocked, &all);
+    }
+    return all.blocked >> (sig - 1) & 1;
 }
 
 static bool kernel_lists_children(void)

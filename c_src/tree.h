@@ -14,6 +14,7 @@ struct process {
     char state;
     int threads;
     uint64_t start;      /* in clock ticks since boot: with the PID, it tells a process from all others */
+    uint64_t blocked;    /* by its main thread, of the signals 1 to 31 */
     bool may_be_tracker; /* deaf to SIGTERM, or torch's by its name: worth a look at its command line */
 };
 
@@ -64,6 +65,9 @@ bool pid_is_placed_at_random(pid_t pid);
 /* Of all of its threads: 'T': stopped, it can have no more children; 'D': not all, but those wait in the kernel, as
  * vfork(2) does for a child that is stopped; else 'R'. */
 char process_activity(const struct process *process);
+
+/* Whether all of its threads block the signal, one of 1 to 31. Of a later one /proc/PID/stat does not tell. */
+bool process_blocks(const struct process *process, int sig);
 
 /* Returns how many were visited; -errno if /proc cannot be read, or not all of it. */
 int tree_walk(struct walk *walk);

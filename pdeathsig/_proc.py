@@ -11,6 +11,8 @@ class Process(NamedTuple):
     threads: int
     start: int
     """In clock ticks since boot: with the PID, it tells a process from all others."""
+    blocked: int
+    """By the main thread, of the signals 1 to 31: a bit each."""
     image: "tuple[bytes, ...]"
     """Where its stack, arguments and environment begin. The kernel chooses that at random on exec, and fork keeps it.
     Zeros: it is a kernel thread, in the middle of exec, or may not be looked at (ptrace(2), PTRACE_MODE_READ)."""
@@ -31,9 +33,9 @@ def read(pid: "int | str") -> "Process | None":
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     fields = text.rpartition(b")")[2].split()
-    parent, group, threads, start = (int(fields[i]) for i in (1, 2, 17, 19))
+    parent, group, threads, start, blocked = (int(fields[i]) for i in (1, 2, 17, 19, 29))
     image = (fields[25], fields[45], fields[47])
-    return Process(chr(fields[0][0]), parent, group, threads, start, image, fields[23] != b"0")
+    return Process(chr(fields[0][0]), parent, group, threads, start, blocked, image, fields[23] != b"0")
 
 
 def lives(pid: int, start: int) -> bool:

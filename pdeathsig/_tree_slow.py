@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from . import _environ, _proc
 
 _FREEZE_AT_MOST, _FREEZE_PATIENCE = 3.0, 0.02
+_BLOCK_PATIENCE, _BLOCKS_PATIENCE = 0.05, 0.2
 _GONE = 64
 
 
@@ -22,6 +23,7 @@ class _Victim:
     refused: bool = False
     tracker: bool = False
     gone: bool = False
+    blocks: bool = False
     known: int = 0
 
 
@@ -44,7 +46,7 @@ class Ending:
             return
         gave_up = True
         try:
-            self._freeze()
+            self._freeze(sig)
             self._send_to_all(sig, known)
             gave_up = False
         finally:
@@ -85,14 +87,15 @@ class Ending:
             if not victim.tracker and _send(victim, sig):
                 victim.known |= known
 
-    def _freeze(self) -> None:
+    def _freeze(self, sig: int) -> None:
         since = time.monotonic()
+        self._waited = 0.0
         restless = True
         while restless and time.monotonic() < since + _FREEZE_AT_MOST:
-            restless = self._freeze_once(time.monotonic() > since + _FREEZE_PATIENCE)
+            restless = self._freeze_once(sig, time.monotonic() > since + _FREEZE_PATIENCE)
             time.sleep(0.0001)
 
-    def _freeze_once(self, patient: bool) -> bool:
+    def _freeze_once(self, sig: int, patient: bool) -> bool:
         """Whether somebody is new, or may still run."""
         children: dict[int, list[tuple[int, _proc.Process]]] = {}
         restless = False
@@ -119,12 +122,26 @@ class Ending:
             if victim.frozen:
                 activity = _activity(pid, process)
                 restless |= activity == "R" or (activity == "D" and not patient)
+                if activity == "T" and not victim.blocks and self._waited < _BLOCKS_PATIENCE and _blocks(pid, sig):
+                    self._let_it_unblock(victim, sig)
+                    restless = True
             elif not victim.refused:
                 victim.was_stopped = process.state == "T"
                 victim.frozen = True  # before it is: an exception may come any time
                 _send(victim, signal.SIGSTOP)
                 restless = True
         return restless
+
+    def _let_it_unblock(self, victim: _Victim, sig: int) -> None:
+        """As let_it_unblock() in c_src/kill_tree.c."""
+        since = time.monotonic()
+        _send(victim, signal.SIGCONT)
+        while not victim.blocks and _blocks(victim.pid, sig):
+            process = _proc.read(victim.pid)
+            asleep = process is None or (process.state == "S" and process.threads == 1)
+            victim.blocks = asleep or time.monotonic() > since + _BLOCK_PATIENCE
+        _send(victim, signal.SIGSTOP)
+        self._waited += time.monotonic() - since
 
     def _find_members(self) -> int:
         living = 0
@@ -167,6 +184,13 @@ def _turns_out_to_be_tracker(pid: int) -> bool:
     while (command := _proc.command(pid)) == [""] and time.monotonic() < until:
         time.sleep(0.0001)
     return command == [""] or _environ.must_outlive_its_parent(command)
+
+
+def _blocks(pid: int, sig: int) -> bool:
+    """As process_blocks() in c_src/tree.c."""
+    threads = [_proc.read(f"{pid}/task/{thread}") for thread in _proc.numbers(f"/proc/{pid}/task")]
+    blocked = [thread.blocked for thread in threads if thread is not None]
+    return 1 <= sig <= 31 and bool(blocked) and all(one >> (sig - 1) & 1 for one in blocked)
 
 
 def _activity(pid: int, process: _proc.Process) -> str:

@@ -57,6 +57,71 @@ wait()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("threads", [0, 1])
+def test_who_forks_where_it_blocks_the_signal(start: Start, backend: str, threads: int) -> None:
+    """As bash does, and posix_spawn(3): stopped there, it would go on with the signal pending, fork, and die."""
+    tree = start(
+        f"""
+import pdeathsig
+forker = '''
+import os, signal, sys, threading, time
+forever = threading.Event().wait
+term = {{signal.SIGTERM}}
+signal.pthread_sigmask(signal.SIG_BLOCK, term)
+for _ in range({threads}): threading.Thread(target=forever, daemon=True).start()
+def busy(seconds):
+    until = time.process_time() + seconds
+    while time.process_time() < until: pass
+while True:
+    signal.pthread_sigmask(signal.SIG_BLOCK, term)
+    os.write(1, b'.')
+    busy(0.003)
+    pid = os.fork()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, term)
+    if pid == 0: forever()
+    busy(0.02)
+'''
+for turn in range(5):
+    p = subprocess.Popen([sys.executable, '-c', forker], stdout=subprocess.PIPE)
+    p.stdout.read(1 + turn)
+    ended = pdeathsig.kill_tree(p)
+    say('ended', p.returncode, len(ended.signalled) > 1, ended.killed, ended.left)
+    p.stdout.read()  # EOF: nobody has the pipe
+    say('eof')
+wait()
+""",
+        PDEATHSIG_BACKEND=backend,
+    )
+    for _ in range(5):
+        assert tree.event("ended") == "-15 True () ()"
+        tree.event("eof")
+    tree.send()
+    assert tree.all_gone()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_who_always_blocks_it_hears_it_where_it_waits(start: Start, backend: str) -> None:
+    tree = start(
+        """
+import pdeathsig
+code = '''
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+os.write(1, b'.')
+signal.sigwait({signal.SIGTERM})
+os.write(1, b'heard')
+'''
+p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
+p.stdout.read(1)
+ended = pdeathsig.kill_tree(p)
+say('ended', p.stdout.read().decode(), p.returncode, ended.signalled == (p.pid,), ended.killed, ended.left)
+""",
+        PDEATHSIG_BACKEND=backend,
+    )
+    assert tree.event("ended") == "heard 0 True () ()"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_who_ignores_it_is_killed_after_the_grace_and_others_are_not(start: Start, backend: str) -> None:
     tree = start(
         """

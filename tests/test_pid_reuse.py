@@ -10,7 +10,7 @@ import sys
 import pytest
 from conftest import needs
 from guarding import GUARD
-from harness import TESTS, environment
+from harness import SLOWNESS, TESTS, environment
 
 NAMESPACE = ["unshare", "-pf", "--mount-proc", "--kill-child"]
 
@@ -250,7 +250,7 @@ print('strangers', *os.read(reader, 99).decode().split(), 'trees', trees)
 sys.stdout.flush()
 os._exit(0)
 """
-    said = in_a_namespace(script, os.environ.get("PDEATHSIG_TEST_SECONDS", "3"))
+    said = in_a_namespace(script, os.environ.get("PDEATHSIG_TEST_SECONDS", "3" if SLOWNESS == 1 else "20"))
     needs("no pid_max" not in said, "no pid_max of its own")
     _, seen, harmed, _, trees = said.split()
     assert int(seen) > 200 and int(trees) > 3, said
