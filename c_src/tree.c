@@ -133,10 +133,9 @@ static int read_stat(const char *path, pid_t pid, struct process *process)
             break;
         case BLOCKED:
             process->blocked = number_at(&value);
-            process->may_be_tracker |= (process->blocked & 1 << (SIGTERM - 1)) != 0;
             break;
         case IGNORED:
-            process->may_be_tracker |= (number_at(&value) & 1 << (SIGTERM - 1)) != 0;
+            process->may_be_tracker |= ((process->blocked | number_at(&value)) & 1 << (SIGTERM - 1)) != 0;
             break;
         }
         while (*at != ' ' && *at != '\0')

@@ -32,6 +32,7 @@ class Ending:
         self._group = group
         self._list: list[_Victim] = []
         self._by_pid: dict[int, _Victim] = {}
+        self._waited = 0.0  # seconds, in a freeze, for those who block the signal
 
     def add(self, pid: int, start: int) -> _Victim:
         if pid in self._by_pid:
@@ -122,7 +123,8 @@ class Ending:
             if victim.frozen:
                 activity = _activity(pid, process)
                 restless |= activity == "R" or (activity == "D" and not patient)
-                if activity == "T" and not victim.blocks and self._waited < _BLOCKS_PATIENCE and _blocks(pid, sig):
+                waits = not victim.blocks and self._waited < _BLOCKS_PATIENCE
+                if activity == "T" and waits and _blocks(pid, process, sig):
                     self._let_it_unblock(victim, sig)
                     restless = True
             elif not victim.refused:
@@ -136,9 +138,11 @@ class Ending:
         """As let_it_unblock() in c_src/kill_tree.c."""
         since = time.monotonic()
         _send(victim, signal.SIGCONT)
-        while not victim.blocks and _blocks(victim.pid, sig):
+        while not victim.blocks:
             process = _proc.read(victim.pid)
-            asleep = process is None or (process.state == "S" and process.threads == 1)
+            if process is None or process.start != victim.start or not _blocks(victim.pid, process, sig):
+                break
+            asleep = process.state == "S" and process.threads == 1
             victim.blocks = asleep or time.monotonic() > since + _BLOCK_PATIENCE
         _send(victim, signal.SIGSTOP)
         self._waited += time.monotonic() - since
@@ -186,20 +190,22 @@ def _turns_out_to_be_tracker(pid: int) -> bool:
     return command == [""] or _environ.must_outlive_its_parent(command)
 
 
-def _blocks(pid: int, sig: int) -> bool:
-    """As process_blocks() in c_src/tree.c."""
+def _threads(pid: int, process: _proc.Process) -> "list[_proc.Process]":
+    if process.threads <= 1:
+        return [process]
     threads = [_proc.read(f"{pid}/task/{thread}") for thread in _proc.numbers(f"/proc/{pid}/task")]
-    blocked = [thread.blocked for thread in threads if thread is not None]
-    return 1 <= sig <= 31 and bool(blocked) and all(one >> (sig - 1) & 1 for one in blocked)
+    return [thread for thread in threads if thread is not None]
+
+
+def _blocks(pid: int, process: _proc.Process, sig: int) -> bool:
+    """As process_blocks() in c_src/tree.c."""
+    bit = 1 << sig - 1 if 1 <= sig <= 31 else 0
+    return bool(process.blocked & bit) and all(thread.blocked & bit for thread in _threads(pid, process))
 
 
 def _activity(pid: int, process: _proc.Process) -> str:
     """As process_activity() in c_src/tree.c."""
-    states = {process.state}
-    if process.threads > 1:
-        threads = [_proc.read(f"{pid}/task/{thread}") for thread in _proc.numbers(f"/proc/{pid}/task")]
-        states = {thread.state for thread in threads if thread is not None}
-    states -= set("TtZX")
+    states = {thread.state for thread in _threads(pid, process)} - set("TtZX")
     return "T" if not states else "D" if states == {"D"} else "R"
 
 
