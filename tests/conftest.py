@@ -13,12 +13,13 @@ import os
 import select
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Process, Tree, actor, environment
+from harness import Process, Tree, actor, environment, own_temporary_files
 
 import pdeathsig
 from pdeathsig._proc import pidfd_open, pidfd_send_signal
@@ -50,6 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
         if signal.getsignal(sig) == signal.SIG_IGN or sys.implementation.name == "pypy":  # which does not see it
             signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path is where it always is, and stays
+    files = contextlib.ExitStack()
+    files.enter_context(own_temporary_files())
+    config.add_cleanup(files.close)
     if not list(Path(pdeathsig.__file__).parent.glob("_ffi.*.so")):
         raise pytest.UsageError("pdeathsig is not compiled; `make test` builds and tests it")
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,20 @@ class Tree:
             except BrokenPipeError:
                 pass
         os.close(self.events)
+
+
+@contextlib.contextmanager
+def own_temporary_files() -> Iterator[Path]:
+    """A directory for all that we start to have its temporary files in, which goes with us: who is killed cannot remove
+    them himself, as a fork server's socket."""
+    directory = Path(tempfile.mkdtemp(prefix="pdeathsig-"))
+    directory.chmod(0o1777)  # others start processes too
+    os.environ["TMPDIR"] = str(directory)
+    tempfile.tempdir = None  # look again
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
 
 
 def environment(**changes: str | None) -> dict[str, str]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from chaos.oracle import EDGES, Fate, Guard, Node, born, fates, possible
 from conftest import PR_SET_CHILD_SUBREAPER, descendants, end, reap
-from harness import Process, environment
+from harness import Process, environment, own_temporary_files
 
 HERE = Path(__file__).parent
 PATIENCE = 30.0  # seconds
@@ -257,11 +257,12 @@ def main() -> None:
     total: Counter[str] = Counter()
     bad = []
     first = seed
-    while total["rounds"] < (rounds or 10**9) and (rounds or time.monotonic() < until):
-        if a_round(seed, total) is not None:
-            bad.append(seed)
-        total["rounds"] += 1
-        seed += 1
+    with own_temporary_files():
+        while total["rounds"] < (rounds or 10**9) and (rounds or time.monotonic() < until):
+            if a_round(seed, total) is not None:
+                bad.append(seed)
+            total["rounds"] += 1
+            seed += 1
     print(*(f"{kind} {count}" for kind, count in sorted(total.items()) if kind.startswith("  ")), sep="\n")
     print(
         f"{total['rounds']} rounds, {total['processes']} processes, {total['deaths']} deaths, seeds {first} to {seed - 1}"

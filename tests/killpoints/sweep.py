@@ -14,7 +14,6 @@ import platform
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -205,6 +204,7 @@ def table(rows: list[Row], seconds: float) -> str:
 
 
 def main() -> None:
+    sys.path.insert(0, str(TESTS))
     parser = argparse.ArgumentParser()
     parser.add_argument("tool")
     parser.add_argument("--at-most", type=int, default=700)
@@ -212,25 +212,25 @@ def main() -> None:
     parser.add_argument("--table")
     parser.add_argument("titles", nargs="*")
     given = parser.parse_intermixed_args()
-    to = given.table and Path(given.table).absolute()
-    directory = tempfile.TemporaryDirectory()
-    os.chmod(directory.name, 0o755)  # others run it too
-    tool = shutil.copy(given.tool, directory.name)
-    os.environ.update(TOOL=tool, PDEATHSIG_QUIET="1")
-    os.chdir(TESTS)  # where `python -c` finds no source tree
-    sys.path.insert(0, str(TESTS))
-    from killpoints.entries import ENTRIES
+    from harness import own_temporary_files
 
+    compiled, to = Path(given.tool).absolute(), given.table and Path(given.table).absolute()
+    os.chdir(TESTS)  # where `python -c` finds no source tree
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     since = time.monotonic()
     rows = []
-    for title in given.titles or ENTRIES:
-        started = time.monotonic()
-        row = sweep(tool, ENTRIES[title], given.at_most, given.jobs)
-        rows.append(row)
-        print(*row.details[:20], sep="\n", end="\n" if row.details else "")
-        verdict = "" if row.good else "  <- FAILED"
-        print(" | ".join(row.cells), f"{time.monotonic() - started:.0f} s{verdict}", flush=True)
+    with own_temporary_files() as directory:
+        tool = str(shutil.copy(compiled, directory))  # others run it too
+        os.environ.update(TOOL=tool, PDEATHSIG_QUIET="1")
+        from killpoints.entries import ENTRIES
+
+        for title in given.titles or ENTRIES:
+            started = time.monotonic()
+            row = sweep(tool, ENTRIES[title], given.at_most, given.jobs)
+            rows.append(row)
+            print(*row.details[:20], sep="\n", end="\n" if row.details else "")
+            verdict = "" if row.good else "  <- FAILED"
+            print(" | ".join(row.cells), f"{time.monotonic() - started:.0f} s{verdict}", flush=True)
     if to:
         to.write_text(table(rows, time.monotonic() - since))
     sys.exit(not all(row.good for row in rows))
