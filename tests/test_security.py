@@ -31,7 +31,8 @@ STATUS = "import pdeathsig; print(pdeathsig.status().armed, *pdeathsig.status().
 @pytest.mark.parametrize("option", ["-E", "-I"])
 @pytest.mark.parametrize("value", ["TERM:5", "nonsense"])
 def test_a_python_that_ignores_its_environment_ignores_ours(option: str, value: str) -> None:
-    ended = run(STATUS, option, PDEATHSIG=value, PDEATHSIG_PARENT="1:1", PDEATHSIG_BACKEND="ctypes")
+    others = {"PDEATHSIG_SCOPE": "nonsense", "PDEATHSIG_ANCESTORS": "nonsense", "PDEATHSIG_BACKEND": "ctypes"}
+    ended = run(STATUS, option, PDEATHSIG=value, PDEATHSIG_PARENT="1:1", **others)
     assert ended.stdout == "False; PDEATHSIG was set, and is ignored: this Python was started with -E or -I\n"
     assert (ended.returncode, ended.stderr) == (0, "")
 
@@ -43,6 +44,8 @@ def test_but_arms_itself_when_the_program_says_so(start: Start) -> None:
         f"subprocess.Popen([sys.executable, '-I', '-c', {code!r}]); forever()",
         PDEATHSIG="",
         PDEATHSIG_PARENT="1:1",
+        PDEATHSIG_SCOPE="nonsense",
+        PDEATHSIG_ANCESTORS="nonsense",
         PDEATHSIG_QUIET="1",
     )
     child = tree.process("child")
