@@ -5,7 +5,7 @@ SOURCES := $(wildcard c_src/* c_src/guard/* pdeathsig/*.py pdeathsig/*.start sta
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-user test-pythons test-pythons-sid test-kernels test-recipes test-frameworks test-cpython matrix matrix-light check sanitize fuzz valgrind killpoints faults chaos stress tsan bench clean
+.PHONY: demo test test-user test-pythons test-pythons-sid test-free-threaded test-kernels test-recipes test-frameworks test-cpython matrix matrix-light check sanitize fuzz valgrind killpoints faults chaos stress tsan bench clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/pdeathsig demo
@@ -32,6 +32,10 @@ test-pythons: $(VENV)/checkers
 # ... and on Debian sid's: CPython 3.14 and 3.15, PyPy. Needs root; what it fetches stays in .cache.
 test-pythons-sid: $(VENV)/checkers
 	sh tests/platforms/pythons_sid.sh $(PYTEST)
+
+# ... and on a free-threaded CPython, built from its sources.
+test-free-threaded: $(VENV)/checkers
+	sh tests/platforms/free_threaded.sh $(PYTEST)
 
 # Under Debian's kernels, 5.10 to sid's, in qemu. Needs root. One kernel, as one user, a sample:
 # make test-kernels KERNELS=bookworm AS=user PYTEST="--share 40"

@@ -165,13 +165,16 @@ import multiprocessing
 pdeathsig.install()
 with ProcessPoolExecutor(1, multiprocessing.get_context('forkserver'), initializer=pdeathsig.arm) as pool:
     say('worker', pool.submit(os.getpid).result())
+    from multiprocessing.forkserver import _forkserver
+    say('server', _forkserver._forkserver_pid)
     from multiprocessing.resource_tracker import _resource_tracker
     say('tracker', _resource_tracker._pid)
     forever()
 """)
-    worker, tracker = tree.process("worker"), tree.process("tracker")
+    worker, server, tracker = tree.process("worker"), tree.process("server"), tree.process("tracker")
     tree.kill()
     assert worker.dies()
+    assert server.dies()
     assert tracker.dies()
 
 

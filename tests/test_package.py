@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from conftest import needs
 from harness import run
 
 import pdeathsig
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def files() -> set[str]:
@@ -35,16 +38,29 @@ def test_wheel_tag_and_contents() -> None:
     if "editable" in " ".join(files()):
         pytest.skip("an editable install has no wheel of its own")
     needs(sys.implementation.name == "cpython", "built for this Python alone")
-    assert "Tag: cp310-abi3-linux_" in wheel
-    assert {"pdeathsig/_ffi.abi3.so", "pdeathsig/py.typed", "pdeathsig/pdeathsig.start"} <= files()
+    own = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    assert (f"Tag: {own}-{own}t-linux_" if FREE_THREADED else "Tag: cp310-abi3-linux_") in wheel
+    assert {f"pdeathsig/{shim().name}", "pdeathsig/py.typed", "pdeathsig/pdeathsig.start"} <= files()
     assert not any(name.startswith(("tests", "c_src", "build_ffi", "setup")) for name in files())
+
+
+def shim() -> Path:
+    suffix = sysconfig.get_config_var("EXT_SUFFIX") if FREE_THREADED else ".abi3.so"
+    return Path(pdeathsig.__file__).parent / f"_ffi{suffix}"
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="needs a free-threaded Python")
+def test_it_brings_no_gil_back() -> None:
+    """Nor a warning, as a module does that does not say that it can do without."""
+    code = "import pdeathsig, sys; pdeathsig.arm(); pdeathsig.run(['true'], scope='tree'); print(sys._is_gil_enabled())"
+    ended = run(code, "-W", "error")
+    assert (ended.stdout, ended.stderr) == ("False\n", "")
 
 
 def test_the_shim_exports_its_entrances_only() -> None:
     needs(sys.implementation.name == "cpython", "PyPy gives them other names")
-    shim = Path(pdeathsig.__file__).parent / "_ffi.abi3.so"
     symbols = run(
-        f"import subprocess; print(subprocess.run(['nm', '-D', '--defined-only', {str(shim)!r}], capture_output=True, text=True).stdout)"
+        f"import subprocess; print(subprocess.run(['nm', '-D', '--defined-only', {str(shim())!r}], capture_output=True, text=True).stdout)"
     )
     names = {line.split()[-1] for line in symbols.stdout.splitlines() if line}
     assert {name for name in names if not name.startswith(("__asan", "__odr"))} == {"PyInit__ffi", "PyInit__quick"}

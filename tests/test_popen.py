@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import inspect
 import os
 import resource
@@ -378,6 +379,26 @@ forever()
     tree.send()
     tree.event("alive")
     assert child.dies()
+
+
+class Collects:
+    """A file and a path, in whose place there is a garbage collection when subprocess asks."""
+
+    def fileno(self) -> int:
+        gc.collect()
+        return 0
+
+    def __fspath__(self) -> str:
+        gc.collect()
+        return "true"
+
+
+@pytest.mark.parametrize("sig", [signal.SIGKILL, None])
+def test_a_garbage_collection_takes_nothing_away_from_what_runs(sig: Any) -> None:
+    """subprocess's functions run as copies that nobody else has."""
+    for _ in range(3):
+        assert pdeathsig.run([Collects()], stdin=Collects(), pdeathsig=sig).returncode == 0
+        assert pdeathsig.check_output([Collects()], stdin=Collects(), pdeathsig=sig) == b""
 
 
 def test_it_is_a_subclass_with_the_same_arguments() -> None:

@@ -37,7 +37,7 @@ for suite in ${KERNELS:-bullseye bookworm trixie sid}; do
     release=$(cat "$work/release" 2>/dev/null || echo unknown)
     reports=$(echo "${AS:-root,user}" | sed "s|[a-z]*|$work/&.xml|g; s|,| |g")
     # shellcheck disable=SC2086
-    .venv/bin/python tests/platforms/record.py --given "$*" kernels "$suite" "$release" $reports ||
+    .venv/bin/python tests/platforms/record.py --given="$*" kernels "$suite" "$release" $reports ||
         failed=$((failed + 1))
 done
 [ $failed -eq 0 ]

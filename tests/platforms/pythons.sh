@@ -1,5 +1,5 @@
 #!/bin/sh
-# One wheel, built from the sdist, on every Python from 3.10 on that is here. Arguments go to pytest.
+# One wheel, built from the sdist, on every Python from 3.10 on that is here; a free-threaded one builds its own. Arguments go to pytest.
 set -eu
 . tests/platforms/wheel.sh
 one_wheel
@@ -8,10 +8,16 @@ failed=0
 for python in ${PYTHONS:-$(ls -d "$HOME"/.pyenv/versions/3.1[0-9]*/bin/python /usr/bin/python3.1[0-9] 2>/dev/null || true)}; do
     "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 18))' || continue
     "$python" -m venv "$dist/venv" 2>/dev/null || { echo "$python: no venv module, skipped"; rm -rf "$dist/venv"; continue; }
-    quietly "$dist/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$wheel[test]"
+    package=$wheel
+    kind=
+    if "$python" -c 'import sys, sysconfig; sys.exit(not sysconfig.get_config_var("Py_GIL_DISABLED"))'; then
+        package=$sdist # its stable ABI comes with 3.15
+        kind=", free-threaded"
+    fi
+    quietly "$dist/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$package[test]"
     "$dist/venv/bin/pytest" -q --junitxml="$dist/$(id -un).xml" "$@" || true
     version=$("$python" -c 'import platform; print(platform.python_version())')
-    .venv/bin/python tests/platforms/record.py --given "$*" interpreters "CPython ${version%.*}" "$version" "$dist/$(id -un).xml" || failed=$((failed + 1))
+    .venv/bin/python tests/platforms/record.py --given="$*" interpreters "CPython ${version%.*}$kind" "$version" "$dist/$(id -un).xml" || failed=$((failed + 1))
     rm -rf "$dist/venv" "$dist"/*.xml
     tried=$((tried + 1))
 done

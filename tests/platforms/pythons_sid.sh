@@ -14,6 +14,6 @@ for python in ${INTERPRETERS:-python3.14 python3.15 pypy3}; do
     name=$(inside "$sid" "$python" -c 'import platform; print(platform.python_implementation(), ".".join(platform.python_version_tuple()[:2]))')
     version=$(inside "$sid" "$python" -c 'import platform, sys; print(platform.python_version(), *map(str, getattr(sys, "pypy_version_info", "")[:3]))')
     mv "$sid/tmp/root.xml" "$dist/root.xml"
-    .venv/bin/python tests/platforms/record.py --given "$*" interpreters "$name" "$version" "$dist/root.xml" || failed=$((failed + 1))
+    .venv/bin/python tests/platforms/record.py --given="$*" interpreters "$name" "$version" "$dist/root.xml" || failed=$((failed + 1))
 done
 [ $failed -eq 0 ]
