@@ -468,7 +468,7 @@ class Program:
         """In how many seconds, after the command was told to exit."""
         begun = time.monotonic()
         self.stdin.close()
-        assert self.process.wait(15) == 0
+        assert self.process.wait(15 * SLOWNESS) == 0
         assert self.stdout.read() == b""  # EOF: nobody is left
         self.stdout.close()
         return time.monotonic() - begun
@@ -489,7 +489,7 @@ def test_a_chain_that_forks_and_exits(compiled: Path) -> None:
     assert program.ends() < 8
 
 
-@pytest.mark.timeout(60)  # who ends at a time limit leaves the bomb
+@pytest.mark.timeout(60 * SLOWNESS)  # who ends at a time limit leaves the bomb
 def test_a_fork_bomb_is_put_out(compiled: Path) -> None:
     as_nobody = ["setpriv", "--reuid", "61234", "--regid", "61234", "--clear-groups"] if os.getuid() == 0 else []
     room = 300 if os.getuid() == 0 else 300 + len(os.listdir("/proc"))
