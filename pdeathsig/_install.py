@@ -53,8 +53,9 @@ def install(sig: int = _fork_exec.KILL, *, scope: "Scope" = "child", grace: "flo
     _bound = bound
     if first:
         for module, name, value in _PLACES:
-            if hasattr(module, name) and name not in _replaced:
-                _replaced[name] = getattr(module, name)
+            now = getattr(module, name, value)
+            # Another thread may be at the same: what is ours already is nobody's original.
+            if now is not value and _replaced.setdefault(name, now) is now:
                 setattr(module, name, value)
         util.register_after_fork(_installed, _arm_worker)
         _seam.change("uvloop")
