@@ -10,7 +10,7 @@ if [ "$(cat "$prefix/sha256" 2>/dev/null)" != "$sha256" ]; then
     build=$(mktemp -d)
     trap 'rm -rf "$build"' EXIT
     rm -rf "$prefix"
-    quietly python3 -c 'import sys, urllib.request; urllib.request.urlretrieve(*sys.argv[1:])' "$source" "$build/source.tar"
+    quietly .venv/bin/python -c 'import sys, urllib.request; urllib.request.urlretrieve(*sys.argv[1:])' "$source" "$build/source.tar"
     echo "$sha256  $build/source.tar" | quietly sha256sum --check
     mkdir "$build/source"
     tar -xf "$build/source.tar" -C "$build/source" --strip-components=1
