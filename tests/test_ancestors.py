@@ -316,3 +316,4 @@ def test_a_family_member_behind_a_shell(start: Start) -> None:
     assert ancestors[1] == str(os.getpid())
     tree.kill(signal.SIGKILL)
     assert child.dies()
+    assert tree.all_gone()
