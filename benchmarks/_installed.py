@@ -37,7 +37,7 @@ class Wheel:
         """The python of a new environment that has pdeathsig and what it depends on, and nothing else."""
         python = venv(self._scratch / name)
         self.pip_install(python, self._wheel)
-        check_warm(python, "import pdeathsig.auto, pdeathsig._environ, ctypes")
+        check_warm(python, "import pdeathsig.auto, pdeathsig._family.membership, ctypes")
         return python
 
     def pip_install(self, python: Path, what: str | Path) -> None:

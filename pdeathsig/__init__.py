@@ -22,47 +22,47 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._aio import create_subprocess_exec as create_subprocess_exec
-    from ._aio import create_subprocess_shell as create_subprocess_shell
-    from ._arm import arm as arm
-    from ._arm import disarm as disarm
-    from ._core import supported as supported
-    from ._guard import guarded as guarded
-    from ._install import install as install
-    from ._install import uninstall as uninstall
-    from ._preexec import preexec as preexec
-    from ._spawn import Popen as Popen
-    from ._spawn import call as call
-    from ._spawn import check_call as check_call
-    from ._spawn import check_output as check_output
-    from ._spawn import run as run
-    from ._status import Status as Status
-    from ._status import status as status
-    from ._tree import Ended as Ended
-    from ._tree import kill_group as kill_group
-    from ._tree import kill_tree as kill_tree
+    from ._base.native import supported as supported
+    from ._child.arm import arm as arm
+    from ._child.arm import disarm as disarm
+    from ._child.status import Status as Status
+    from ._child.status import status as status
+    from ._kill.tree import Ended as Ended
+    from ._kill.tree import kill_group as kill_group
+    from ._kill.tree import kill_tree as kill_tree
+    from ._spawn.aio import create_subprocess_exec as create_subprocess_exec
+    from ._spawn.aio import create_subprocess_shell as create_subprocess_shell
+    from ._spawn.guard_command import guarded as guarded
+    from ._spawn.install import install as install
+    from ._spawn.install import uninstall as uninstall
+    from ._spawn.popen import Popen as Popen
+    from ._spawn.popen import call as call
+    from ._spawn.popen import check_call as check_call
+    from ._spawn.popen import check_output as check_output
+    from ._spawn.popen import run as run
+    from ._spawn.preexec import preexec as preexec
 
 __version__ = "0.1.0"
 _LAZY = {
-    "Ended": "_tree",
-    "Popen": "_spawn",
-    "Status": "_status",
-    "arm": "_arm",
-    "call": "_spawn",
-    "check_call": "_spawn",
-    "check_output": "_spawn",
-    "create_subprocess_exec": "_aio",
-    "create_subprocess_shell": "_aio",
-    "disarm": "_arm",
-    "guarded": "_guard",
-    "install": "_install",
-    "kill_group": "_tree",
-    "kill_tree": "_tree",
-    "preexec": "_preexec",
-    "run": "_spawn",
-    "status": "_status",
-    "supported": "_core",
-    "uninstall": "_install",
+    "Ended": "_kill.tree",
+    "Popen": "_spawn.popen",
+    "Status": "_child.status",
+    "arm": "_child.arm",
+    "call": "_spawn.popen",
+    "check_call": "_spawn.popen",
+    "check_output": "_spawn.popen",
+    "create_subprocess_exec": "_spawn.aio",
+    "create_subprocess_shell": "_spawn.aio",
+    "disarm": "_child.arm",
+    "guarded": "_spawn.guard_command",
+    "install": "_spawn.install",
+    "kill_group": "_kill.tree",
+    "kill_tree": "_kill.tree",
+    "preexec": "_spawn.preexec",
+    "run": "_spawn.popen",
+    "status": "_child.status",
+    "supported": "_base.native",
+    "uninstall": "_spawn.install",
 }
 __all__ = [
     "Ended",
@@ -88,7 +88,6 @@ __all__ = [
 # `-p pdeathsig` also where pytest does not look for entry points (in workers of xdist, with autoloading off).
 pytest_plugins = ("pdeathsig.pytest_plugin",)
 _quick: "Any" = None  # the compiled shim's quick entrance (c_src/quick.c), where there is a shim
-_forkers_creator: object = None
 
 
 def __getattr__(name: str) -> object:
@@ -106,20 +105,11 @@ def __dir__() -> "list[str]":
 
 
 def _before_fork() -> None:
-    """A fork while another thread imports leaves the child with an import lock that nobody will release: so what a
-    child needs to arm itself is imported by now."""
-    from . import _arm  # noqa: F401
+    """Import what a child needs to arm itself.
 
-    family = sys.modules.get("pdeathsig._family")
-    if family is not None and family.guards():
-        from . import _guard, _members  # noqa: F401
-
-
-def _after_fork_in_child() -> None:
-    global _forkers_creator
-    process = sys.modules.get("multiprocessing.process")
-    parent_process = getattr(process, "parent_process", None)
-    _forkers_creator = parent_process() if parent_process else None
+    A fork while another thread imports leaves the child an import lock that is never released.
+    """
+    from ._child import arm  # noqa: F401
 
 
 def _load_quick() -> "Any":
@@ -135,9 +125,9 @@ def _load_quick() -> "Any":
         module = create_dynamic(type(__spec__)(f"{__name__}._quick", None, origin=path))
         exec_dynamic(module)
         return module
-    return None  # built without it: _core finds another way, and says so
+    return None  # built without it: _base.fallback stands in
 
 
 if sys.platform.startswith("linux"):
     _quick = _load_quick()
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from . import _proc
+from ._base import native
 from ._demo_actors import command
-from ._spawn import Popen
+from ._spawn.popen import Popen
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 2.5  # seconds in which a signal takes effect
@@ -45,7 +45,7 @@ class Actor:
     def __init__(self, pid: int, label: str) -> None:
         self.pid = pid
         self.label = label
-        self.pidfd = _proc.pidfd_open(pid)
+        self.pidfd = native.pidfd_open(pid)
         entry = look(pid)
         self.parent = entry.parent if entry else 0
 

@@ -16,7 +16,9 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _environ, _proc, _tree
+from ._base import environ as _environ
+from ._base import procfs as _proc
+from ._kill import tree as _tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -183,7 +185,7 @@ class Watch:
             mine = mine or list(numbers)
             for pid in mine:
                 process = processes.pop(pid)
-                if _proc.is_leader(pid):
+                if _proc.is_process(pid):
                     number = numbers[pid] if pid in numbers else self._number(pid)
                     self._ours[pid] = _Ours(process.start, self._owner_of(process, number))
 
@@ -242,7 +244,7 @@ class Watch:
             process = _proc.read(pid)
             if process is None or process.start != known.start or not process.alive:
                 del self._ours[pid]
-            elif pid in _kept() or _environ.must_outlive_its_parent(_proc.command(pid)):
+            elif pid in _kept() or _environ.is_resource_tracker(_proc.command(pid)):
                 self._ours[pid] = _Ours(known.start, self._somebody)
             else:
                 left.append(_Left(pid, process, known.owner))

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import _arm, _core, _install, _tree
+from ._base import native as _core
+from ._base import procfs
+from ._child import arm as _arm
 from ._leftovers import Owner, Watch
+from ._spawn import install as _install
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,7 +25,7 @@ class NoOrphans:
     def __init__(self, config: pytest.Config, fixture: str, everywhere: bool) -> None:
         """:param fixture: its name. ``everywhere``: in every test, not only in those that use it."""
         try:
-            _tree.check_namespace()
+            procfs.require_own_namespace()
         except OSError as error:
             raise pytest.UsageError(f"--no-orphans: {error}") from error
         self._config, self._fixture, self._everywhere = config, fixture, everywhere

@@ -22,6 +22,6 @@ def _arm_at_once() -> bool:
 
 
 if (_quick is None or not _quick.armed()) and not _arm_at_once():
-    from . import _environ
+    from ._family import membership
 
-    _environ.auto()
+    membership.auto()

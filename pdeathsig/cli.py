@@ -30,7 +30,7 @@ def _run(argv: Sequence[str]) -> "NoReturn":
     """Become the guard, which reads the rest of the command line itself."""
     import signal
 
-    from ._guard import executable
+    from ._spawn.guard_command import executable
 
     for sig in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and the command would too
         signal.signal(sig, signal.SIG_DFL)

@@ -7,9 +7,9 @@ import os
 import sys
 
 try:
-    from pdeathsig import _environ
+    from pdeathsig._family import membership
 
-    _environ.start()
+    membership.start()
 except BaseException as error:
     if os.environ["PDEATHSIG"] in ("", "0") or sys.flags.ignore_environment:
         raise

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Process, Tree, actor, environment, own_temporary_files
+from harness import Process, Tree, actor, environment, own_temporary_files, send_signal
 
 import pdeathsig
-from pdeathsig._proc import pidfd_open, pidfd_send_signal
+from pdeathsig._base.native import pidfd_open
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -122,7 +122,7 @@ def end(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        pidfd_send_signal(pidfd, signal.SIGKILL)
+        send_signal(pidfd, signal.SIGKILL)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         poll.poll(5000)

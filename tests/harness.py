@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import shutil
@@ -15,11 +16,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pdeathsig._proc import pidfd_open, pidfd_send_signal
+from pdeathsig._base.native import pidfd_open
 
 TESTS = Path(__file__).parent
 SLOWNESS = float(os.environ.get("TESTS_SLOWNESS", "1"))  # of this machine: an emulated processor
 DEADLINE = 10.0 * SLOWNESS  # seconds; only a failing test waits that long
+
+
+def send_signal(pidfd: int, sig: int) -> None:
+    """``signal.pidfd_send_signal``, which PyPy has not."""
+    if hasattr(signal, "pidfd_send_signal"):
+        signal.pidfd_send_signal(pidfd, sig)
+    elif ctypes.CDLL(None, use_errno=True).syscall(424, pidfd, sig, 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 class Process:
@@ -36,7 +45,7 @@ class Process:
         return bool(poll.poll(within * 1000))
 
     def kill(self, sig: int = signal.SIGKILL) -> None:
-        pidfd_send_signal(self._fd, sig)
+        send_signal(self._fd, sig)
 
     def state(self) -> str:
         """The state letter of proc_pid_stat(5); X when it is gone."""

@@ -126,7 +126,8 @@ forever()
 
 GONE_MEANWHILE = """
 import pdeathsig
-from pdeathsig import _ancestors, _core
+from pdeathsig._base import native as _core
+from pdeathsig._child import ancestors as _ancestors
 def held():
     here('server')
     wait()
@@ -211,7 +212,7 @@ def unshared(script: str, code: str) -> str:
 TWO_ARMINGS = """
 import os, sys
 import pdeathsig
-from pdeathsig import _ancestors, _status
+from pdeathsig._child import ancestors as _ancestors
 if sys.argv[1:]: os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 pdeathsig.arm(ancestors=1)
 print('one')
@@ -228,7 +229,7 @@ def test_an_ancestor_that_proc_hides_is_an_error() -> None:
         'mount -t proc -o hidepid=2 proc /proc || exit 77; sh -c \'"$0" -c "$1" another; :\' "$0" "$1"; :', TWO_ARMINGS
     ).splitlines()
     assert lines[0] == "one"
-    assert lines[1].startswith("[Errno 2] ancestors: /proc does not tell who is the parent of "), lines
+    assert lines[1].startswith("[Errno 2] ancestors: /proc does not tell which process is the parent of "), lines
     assert lines[2] == "() True"
 
 
@@ -238,7 +239,7 @@ def test_without_proc_one_needs_none_and_more_do() -> None:
         'mount -t tmpfs none /proc || exit 77; sh -c \'"$0" -c "$1"; :\' "$0" "$1"; :', TWO_ARMINGS
     ).splitlines()
     assert lines[0] == "one"
-    assert lines[1].startswith("[Errno 2] ancestors: /proc does not tell who is the parent of ")
+    assert lines[1].startswith("[Errno 2] ancestors: /proc does not tell which process is the parent of ")
 
 
 def test_pid_1_is_the_last(start: Start, root: None) -> None:

@@ -10,7 +10,7 @@ from conftest import Start
 from harness import environment
 
 import pdeathsig
-from pdeathsig import _ctypes
+from pdeathsig._base import fallback
 
 BACKENDS = ["ctypes", "syscall"]
 CHILD = "import pdeathsig; pdeathsig.arm({args}); here('child'); forever()"
@@ -166,18 +166,17 @@ except ImportError as error:
         ("riscv64", 64, 167),
         ("ppc64le", 64, 171),
         ("s390x", 64, 172),
-        ("mips64", 64, 5153),
         ("loongarch64", 64, 167),
     ],
 )
 def test_system_call_numbers(machine: str, bits: int, number: int) -> None:
     """As libseccomp's scmp_sys_resolver and the kernel's unistd.h have them."""
-    assert _ctypes.prctl_number(machine, bits) == number
+    assert fallback.prctl_number(machine, bits) == number
 
 
 def test_unknown_machine_is_named() -> None:
     with pytest.raises(NotImplementedError, match="pdp11"):
-        _ctypes.prctl_number("pdp11", 16)
+        fallback.prctl_number("pdp11", 16)
 
 
 def test_another_platform(start: Start) -> None:

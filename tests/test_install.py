@@ -223,7 +223,7 @@ def test_what_somebody_put_in_cpythons_place_is_called(monkeypatch: pytest.Monke
         assert len(calls) == 10
         pdeathsig.uninstall()
     monkeypatch.undo()
-    assert pdeathsig._install.beneath() is pdeathsig._fork_exec.cpython
+    assert getattr(subprocess, "_fork_exec", _posixsubprocess.fork_exec) is _posixsubprocess.fork_exec
 
 
 def test_bad_arguments_are_named() -> None:
@@ -238,7 +238,7 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="^grace: nothing survives SIGKILL for that long; give sig="):
         pdeathsig.install(signal.SIGKILL, grace=5)
     assert subprocess.Popen(["true"]).wait() == 0
-    assert pdeathsig._install._bound is None
+    assert not pdeathsig._spawn.install.installed()
     assert multiprocessing.active_children() == []
 
 

@@ -17,7 +17,6 @@ from harness import Process, line, run, shm_manager
 import pdeathsig
 
 EMPTY = ((), (), ())
-BACKENDS = ["compiled", "ctypes"]
 
 
 def shell(code: str, **options: Any) -> subprocess.Popen[bytes]:
@@ -32,8 +31,7 @@ def test_communicate_returns_as_nobody_holds_the_pipe() -> None:
         process.communicate()  # what watch(1) writes to it, and EOF
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_sessions_and_groups_at_several_levels(start: Start, backend: str) -> None:
+def test_sessions_and_groups_at_several_levels(start: Start) -> None:
     tree = start(
         """
 import pdeathsig
@@ -43,7 +41,6 @@ ended = pdeathsig.kill_tree(p)
 say('ended', len(ended.signalled), ended.killed, ended.left, p.returncode)
 wait()
 """,
-        PDEATHSIG_BACKEND=backend,
     )
     tree.event("up")
     while len(descendants(tree.top.pid)) < 6:
@@ -56,9 +53,8 @@ wait()
     assert tree.all_gone()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("threads", [0, 1])
-def test_who_forks_where_it_blocks_the_signal(start: Start, backend: str, threads: int) -> None:
+def test_who_forks_where_it_blocks_the_signal(start: Start, threads: int) -> None:
     """As bash does, and posix_spawn(3): stopped there, it would go on with the signal pending, fork, and die."""
     tree = start(
         f"""
@@ -90,7 +86,6 @@ for turn in range(5):
     say('eof')
 wait()
 """,
-        PDEATHSIG_BACKEND=backend,
     )
     for _ in range(5):
         assert tree.event("ended") == "-15 True () ()"
@@ -99,8 +94,7 @@ wait()
     assert tree.all_gone()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_who_always_blocks_it_hears_it_where_it_waits(start: Start, backend: str) -> None:
+def test_who_always_blocks_it_hears_it_where_it_waits(start: Start) -> None:
     tree = start(
         """
 import pdeathsig
@@ -116,13 +110,11 @@ p.stdout.read(1)
 ended = pdeathsig.kill_tree(p)
 say('ended', p.stdout.read().decode(), p.returncode, ended.signalled == (p.pid,), ended.killed, ended.left)
 """,
-        PDEATHSIG_BACKEND=backend,
     )
     assert tree.event("ended") == "heard 0 True () ()"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_who_ignores_it_is_killed_after_the_grace_and_others_are_not(start: Start, backend: str) -> None:
+def test_who_ignores_it_is_killed_after_the_grace_and_others_are_not(start: Start) -> None:
     tree = start(
         """
 import pdeathsig, time
@@ -132,7 +124,6 @@ before = time.monotonic()
 ended = pdeathsig.kill_tree(p, grace=0.3)
 say('ended', 0.3 <= time.monotonic() - before < 3, len(ended.signalled), *ended.killed)
 """,
-        PDEATHSIG_BACKEND=backend,
     )
     deaf = tree.process("deaf")
     while len(descendants(tree.top.pid)) < 4:
@@ -171,25 +162,18 @@ def test_a_recycled_or_reaped_target_is_left_alone() -> None:
 
 def test_who_is_recycled_while_we_wait_is_not_signalled() -> None:
     """Known by PID and start time: with another start time it is another process."""
-    from pdeathsig import _proc, _tree
+    from pdeathsig._base import procfs
+    from pdeathsig._kill import tree
 
     with shell("echo; exec sleep 1000") as process:
         line(process)
-        now = _proc.read(process.pid)
+        now = procfs.read(process.pid)
         assert now is not None
-        for ending in (_tree._Compiled(0), _slow()):
-            ending.add(process.pid, now.start - 1)
+        with tree._ending([(process.pid, now.start - 1)]) as ending:
             ending.signal(signal.SIGKILL, 4)
             assert ending.wait(0, False)
-            ending.close()
         assert process.poll() is None
         process.kill()
-
-
-def _slow() -> Any:
-    from pdeathsig import _tree_slow
-
-    return _tree_slow.Ending(0)
 
 
 def test_a_zombie_and_nobody() -> None:
@@ -253,8 +237,7 @@ def test_errors_name_the_argument(function: Any, arguments: dict[str, Any], erro
         function(**arguments)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_an_interrupt_gets_through_and_nobody_stays_stopped(start: Start, backend: str) -> None:
+def test_an_interrupt_gets_through_and_nobody_stays_stopped(start: Start) -> None:
     tree = start(
         """
 import pdeathsig
@@ -267,7 +250,6 @@ except KeyboardInterrupt: say('interrupted')
 wait()
 pdeathsig.kill_tree(p, signal.SIGKILL)
 """,
-        PDEATHSIG_BACKEND=backend,
     )
     members = [tree.process("member") for _ in range(2)]
     tree.send()
@@ -279,8 +261,7 @@ pdeathsig.kill_tree(p, signal.SIGKILL)
     assert tree.all_gone()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_storm_of_forks_is_outrun(start: Start, backend: str) -> None:
+def test_a_storm_of_forks_is_outrun(start: Start) -> None:
     """All fork as fast as they can, and nobody dies of SIGTERM. A token in a pipe allows one fork: 400 and no more."""
     tree = start(
         """
@@ -301,7 +282,6 @@ wait()
 ended = pdeathsig.kill_tree(p, grace=0.05)
 say('ended', ended.left)
 """,
-        PDEATHSIG_BACKEND=backend,
     )
     tree.event("storm")
     tree.send()
@@ -327,9 +307,8 @@ signal.pause()
         assert not Path("/dev/shm", name.lstrip("/")).exists()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
-def test_torch_s_manager_of_shared_memory_does_its_work(start: Start, tmp_path: Path, sig: int, backend: str) -> None:
+def test_torch_s_manager_of_shared_memory_does_its_work(start: Start, tmp_path: Path, sig: int) -> None:
     tree = start(
         f"""
 import pdeathsig
@@ -337,7 +316,6 @@ top = python({shm_manager(tmp_path)!r} + 'forever()')
 wait()
 say('ended', *pdeathsig.kill_tree(top, {int(sig)})[1:])
 """,
-        PDEATHSIG_BACKEND=backend,
     )
     memory = Path(tree.event("memory"))
     assert memory.read_text() == "in use\n"

@@ -560,6 +560,6 @@ except ChildProcessError: say('no child')
 @pytest.mark.usefixtures("installed")
 def test_resource_trackers_are_left_alone() -> None:
     code = "from multiprocessing.resource_tracker import main;main(3)"
-    assert pdeathsig._exec.is_tracker([sys.executable, "-c", code])
-    assert not pdeathsig._exec.is_tracker(3)
-    assert not pdeathsig._exec.is_tracker([3])
+    assert pdeathsig._base.environ.is_resource_tracker([sys.executable, "-c", code])
+    assert not pdeathsig._base.environ.is_resource_tracker(3)
+    assert not pdeathsig._base.environ.is_resource_tracker([3])

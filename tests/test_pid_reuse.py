@@ -70,10 +70,6 @@ def in_a_namespace(script: str, *arguments: str) -> str:
     return ended.stdout
 
 
-SLOW = """
-from pdeathsig import _tree, _tree_slow
-_tree._ending = lambda group=0: _tree_slow.Ending(group)
-"""
 # Each reads a line: one from a pipe that stays open, the other one from us.
 MANAGERS = """
 import signal, subprocess, sys
@@ -90,10 +86,9 @@ member = f"import os, signal, sys; pid = os.fork()\\nif pid: signal.signal(15, s
 
 
 @pytest.mark.usefixtures("root")
-@pytest.mark.parametrize("backend", ["compiled", "slow"])
-def test_kill_tree(backend: str) -> None:
+def test_kill_tree() -> None:
     """A member ends at SIGTERM and a stranger gets its PID; another one ignores it, and has SIGKILL 1 s later."""
-    script = f"""{TREE}{SLOW if backend == "slow" else ""}
+    script = f"""{TREE}
 top = subprocess.Popen([sys.executable, '-c', member], stdout=subprocess.PIPE)
 pid = int(top.stdout.readline())
 born = stranger(pid)
@@ -106,11 +101,10 @@ unharmed(pid)
 
 
 @pytest.mark.usefixtures("root")
-@pytest.mark.parametrize("backend", ["compiled", "slow"])
-def test_kill_tree_and_those_who_are_given_time(backend: str) -> None:
+def test_kill_tree_and_those_who_are_given_time() -> None:
     """Of two managers of shared memory one does not end by itself, and has SIGKILL after 2 s; the other one did, and a
     stranger has its PID."""
-    script = f"""{SLOW if backend == "slow" else ""}
+    script = f"""
 import threading
 code = {MANAGERS!r}
 reader, writer = os.pipe()

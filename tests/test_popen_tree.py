@@ -343,9 +343,9 @@ def test_bad_arguments_are_named(options: dict[str, Any], error: type[Exception]
 
 
 def test_a_guard_that_was_not_built_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pdeathsig import _guard
+    from pdeathsig._spawn import guard_command
 
-    monkeypatch.setattr(_guard, "_PATH", "/nonexistent/pdeathsig-run")
+    monkeypatch.setattr(guard_command, "_PATH", "/nonexistent/pdeathsig-run")
     with pytest.raises(FileNotFoundError, match="guard was not built"):
         pdeathsig.Popen(["true"], scope="tree")
     with pytest.raises(FileNotFoundError, match="guard was not built"):

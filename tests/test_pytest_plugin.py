@@ -21,7 +21,7 @@ def sleeper(*command, **options):
     held.append(subprocess.Popen([*command, "sleep", "1000"], **options))
     return held[-1]
 def wait_for_end_of(pid, sig=0):
-    from pdeathsig._proc import pidfd_open
+    from pdeathsig._base.native import pidfd_open
     pidfd = pidfd_open(pid)
     os.kill(pid, sig)
     poll = select.poll()
@@ -230,7 +230,7 @@ def test_the_tests_own_wait_gets_no_strangers(pytester: pytest.Pytester) -> None
         pytester,
         """
 def test_it():
-    from pdeathsig._proc import pidfd_open
+    from pdeathsig._base.native import pidfd_open
     shell = subprocess.run(["sh", "-c", "(sleep 0.01; exit 3) >/dev/null & echo $!"], capture_output=True, text=True)
     orphan = pidfd_open(int(shell.stdout))
     pid = os.spawnv(os.P_NOWAIT, "/bin/true", ["true"])
@@ -663,7 +663,8 @@ def test_a_session_inside_a_program_takes_everything_back(pytester: pytest.Pytes
     pytester.makepyfile("def test_it(): pass")
     code = """
 import os, pytest, pdeathsig
-from pdeathsig import _arm, _install
+from pdeathsig._child import arm as _arm
+from pdeathsig._spawn import install as _install
 class Inside:
     def pytest_runtest_call(self): print("inside", _arm.is_armed(), _install.installed(), "PDEATHSIG_TEST" in os.environ)
 assert pytest.main(["-qs", "--no-orphans", "-p", "no:cacheprovider"], plugins=[Inside()]) == 0
@@ -685,7 +686,7 @@ def test_on_other_systems_it_says_that_it_does_nothing(pytester: pytest.Pytester
     code = """
 import sys
 real, sys.platform = sys.platform, "darwin"
-import pdeathsig, pdeathsig._core
+import pdeathsig, pdeathsig._base.native
 sys.platform = real
 import pytest
 sys.exit(pytest.main(["--no-orphans", "-p", "no:cacheprovider"]))

@@ -34,7 +34,7 @@ pdeathsig.arm(parent="thread")
 print(pdeathsig.status(), file=sys.stderr)
 pdeathsig.arm(parent=1)
 print(pdeathsig.status(), file=sys.stderr)
-say("carrier", pdeathsig._arm.signal_name(60))
+say("carrier", pdeathsig._base.checks.signal_name(60))
 """)
     carrier = tree.event("carrier")
     tree.top.wait(10)
@@ -86,14 +86,13 @@ def test_changed_credentials_asked_from_another_thread(start: Start, root: None)
 
 def test_somebody_elses_prctl(start: Start) -> None:
     assert (
-        problem(start, "pdeathsig.arm(); raw_pdeathsig(15)")
-        == "somebody else has set the parent-death signal to SIGTERM"
+        problem(start, "pdeathsig.arm(); raw_pdeathsig(15)") == "other code has set the parent-death signal to SIGTERM"
     )
 
 
 def test_blocked_carrier(start: Start) -> None:
     said = problem(start, "pdeathsig.arm(); signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())")
-    assert said.endswith("which carries the news, is blocked in every thread")
+    assert said.endswith("which carries the parent's death, is blocked in every thread")
 
 
 def test_a_carrier_blocked_in_one_thread_only_is_no_problem(start: Start) -> None:

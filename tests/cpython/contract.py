@@ -73,10 +73,10 @@ class _Proof:
         self.spawns += event in ("subprocess.Popen", "os.posix_spawn")
 
     def watch(self) -> None:
-        from pdeathsig import _fork_exec, _os_spawn
+        from pdeathsig._spawn import fork_exec, os_functions
 
-        _fork_exec.fork_exec = self._counted(_fork_exec.fork_exec)
-        _os_spawn.posix_spawn = self._counted(_os_spawn.posix_spawn)
+        fork_exec.fork_exec = self._counted(fork_exec.fork_exec)
+        os_functions.posix_spawn = self._counted(os_functions.posix_spawn)
 
     def _counted(self, spawn: Callable[..., int]) -> Callable[..., int]:
         def counted(*args: Any, **options: Any) -> int:

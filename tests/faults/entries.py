@@ -119,7 +119,7 @@ def installed() -> Any:
 
 def load() -> None:
     """Imports are CPython's, which remembers a directory that it could not list."""
-    for module in ("pdeathsig._install", "multiprocessing.util"):
+    for module in ("pdeathsig._spawn.install", "multiprocessing.util"):
         __import__(module)
 
 
@@ -162,10 +162,10 @@ def auto() -> None:
 
 
 def family() -> None:
-    from pdeathsig import _environ
+    from pdeathsig._family import membership
 
     os.environ["PDEATHSIG"] = "TERM:5"
-    marked(_environ.start)
+    marked(membership.start)
 
 
 def ended_by(name: str, victim: Any, **options: Any) -> Any:

@@ -7,12 +7,13 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["pdeathsig"]):
-    from pdeathsig import _environ, _family
+    from pdeathsig._base import environ
+    from pdeathsig._child import parent, token
 
 
 def value(text: str) -> None:
     try:
-        sig, grace = _environ.parse(text)
+        sig, grace = environ.parse(text)
     except ValueError:
         return
     assert 1 <= sig <= 64
@@ -22,13 +23,13 @@ def value(text: str) -> None:
 def tokens(text: str) -> None:
     os.environ["PDEATHSIG_PARENT"] = text
     try:
-        found = _family.tokens()
+        found = token.from_environment()
     except ValueError:
         return
-    for token in found:
-        assert 0 < token.pid < 2**31
-        token.alive()
-    _family.bonds(os.getppid())
+    for one in found:
+        assert 0 < one.pid < 2**31
+        one.is_alive()
+    parent.choose_parent()
 
 
 def one(data: bytes) -> None:

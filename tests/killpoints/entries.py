@@ -24,7 +24,8 @@ from killpoints import leaf
 from killpoints.leaf import BEGIN, END, THREAD, mark
 
 import pdeathsig
-from pdeathsig import _environ, _guard
+from pdeathsig._family import membership
+from pdeathsig._spawn import guard_command
 
 TOOL = os.environ.get("TOOL", "")
 NOBODY = 65534
@@ -132,7 +133,7 @@ def recipe_on_thread() -> None:
 
 
 def run() -> None:
-    plain([_guard.executable(), "--grace", "0", "--", *ESCAPED])
+    plain([guard_command.executable(), "--grace", "0", "--", *ESCAPED])
 
 
 def guarded() -> None:
@@ -198,7 +199,7 @@ def inheriting(start: Callable[[], None]) -> None:
 
 def family(start: Callable[[], None]) -> None:
     os.environ["PDEATHSIG"] = "KILL"
-    _environ.start()
+    membership.start()
     start()
 
 

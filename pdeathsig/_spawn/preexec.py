@@ -5,8 +5,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from . import _core
-from ._arm import SIGKILL, check_signal, notice
+from .._base import native
+from .._base.checks import SIGKILL, check_signal
+from .._base.environ import death_notice
 
 
 class preexec:  # noqa: N801 - used as a function
@@ -30,12 +31,12 @@ class preexec:  # noqa: N801 - used as a function
     __slots__ = ("_arm", "sig", "then")
 
     def __init__(self, sig: int = SIGKILL, then: "Callable[[], Any] | None" = None) -> None:
-        _core.require_linux("preexec()")
+        native.require_linux("preexec()")
         self.sig = check_signal(sig)
         if then is not None and not callable(then):
             raise TypeError(f"then: a callable, not {type(then).__name__}")
         self.then = then
-        self._arm = _core.lib.pds_preexec
+        self._arm = native.lib.pds_preexec
         if threading.current_thread() is not threading.main_thread():
             warnings.warn(
                 "pdeathsig.preexec() on a thread other than the main one: children that this thread starts are killed "
@@ -48,8 +49,8 @@ class preexec:  # noqa: N801 - used as a function
         """Runs in the child, between fork and exec."""
         if self.then is not None:
             self.then()
-        if _core.check(self._arm(self.sig)):
-            _core.lib.pds_die(self.sig, notice(_core.lib.pds_parent(), self.sig, None))
+        if native.check(self._arm(self.sig)):
+            native.lib.pds_die(self.sig, death_notice(native.lib.pds_parent(), self.sig, None))
 
     def __repr__(self) -> str:
         then = f", then={self.then!r}" if self.then is not None else ""

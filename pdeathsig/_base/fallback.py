@@ -1,7 +1,8 @@
 """What stands in for the compiled extension where there is none: prctl(2) by ctypes.
 
-The kernel's own semantics, said so in ``status()``: the parent is the *thread* that started this process, no grace, no
-watching of other processes, and only from the main thread.
+It has the kernel's own semantics, and ``status()`` says so: the parent is the *thread* that
+started this process. There is no grace, no watching of other processes, and only the main thread
+may arm.
 """
 
 import _signal
@@ -15,42 +16,16 @@ import sys
 PR_SET_PDEATHSIG = 1
 PR_GET_PDEATHSIG = 2
 
-# The number of the prctl system call. First by os.uname().machine, then for a 32-bit Python on a 64-bit kernel.
-PRCTL = {
-    "x86_64": 157,
-    "aarch64": 167,
-    "riscv64": 167,
-    "loongarch64": 167,
-    "ppc64le": 171,
-    "ppc64": 171,
-    "ppc": 171,
-    "s390x": 172,
-    "i386": 172,
-    "i486": 172,
-    "i586": 172,
-    "i686": 172,
-    "armv5tel": 172,
-    "armv6l": 172,
-    "armv7l": 172,
-    "armv8l": 172,
-    "mips64": 5153,
-    "mips": 4192,
-    "alpha": 348,
-    "sparc64": 147,
-    "parisc": 172,
-    "parisc64": 172,
-    "m68k": 172,
-    "sh4": 172,
-    "sh4a": 172,
-    "ia64": 1170,
-}
-PRCTL_32 = {"x86_64": 172, "aarch64": 172, "mips64": 4192, "ppc64": 171, "sparc64": 147}
+# The number of the prctl system call, by os.uname().machine. For others there is libc's prctl().
+PRCTL = {"x86_64": 157, "aarch64": 167, "riscv64": 167, "loongarch64": 167, "ppc64le": 171, "s390x": 172}
+# ... for a 32-bit Python, also on a 64-bit kernel.
+PRCTL_32 = dict.fromkeys(("x86_64", "i386", "i486", "i586", "i686", "aarch64", "armv6l", "armv7l", "armv8l"), 172)
 _COMPILED = "needs the compiled extension: install pdeathsig where there is a C compiler"
 
 
 def prctl_number(machine: str, bits: int) -> int:
-    """The system call's number for what os.uname().machine says; NotImplementedError: not in the table."""
-    table = {**PRCTL, **PRCTL_32} if bits == 32 else PRCTL
+    """Return the system call's number for what os.uname().machine says. Raises NotImplementedError."""
+    table = PRCTL_32 if bits == 32 else PRCTL
     if machine not in table:
         raise NotImplementedError(
             f"the number of prctl(2) on {machine!r} is not known here; use PDEATHSIG_BACKEND=ctypes"
@@ -59,7 +34,7 @@ def prctl_number(machine: str, bits: int) -> int:
 
 
 class Library:
-    """The functions of c_src/pdeathsig.h that this road has, with their contract."""
+    """The functions of c_src/pdeathsig.h that can be had so, with their contract."""
 
     def __init__(self, *, direct: bool) -> None:
         """:param direct: by the raw system call instead of libc's prctl()."""
@@ -93,8 +68,8 @@ class Library:
         if grace_ns:
             raise NotImplementedError(f"grace {_COMPILED}")
         if watches:
-            who = " or ".join(map(str, watches))
-            raise NotImplementedError(f"to die with process {who}, which is not (only) the parent, {_COMPILED}")
+            others = " or ".join(map(str, watches))
+            raise NotImplementedError(f"to die with process {others}, which is not (only) the parent, {_COMPILED}")
         result = self.pds_arm_thread(sig)
         if result == 1:
             return self.pds_die(sig, notice)
@@ -103,7 +78,7 @@ class Library:
     def pds_arm_thread(self, sig: int) -> int:
         if _thread.get_native_id() != os.getpid():
             raise NotImplementedError(f"arming from a thread, which may end before the process does, {_COMPILED}")
-        self._unswallow(sig)
+        self._make_deliverable(sig)
         result = self._prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(sig))
         if result < 0:
             return result
@@ -119,7 +94,7 @@ class Library:
         return self.pds_arm_thread(sig)
 
     def pds_lifeline(self) -> int:
-        """As c_src/lifeline.c, without its care for what others do to our descriptor."""
+        """As in C, but nothing mends a write end that other code has closed."""
         if self._lifeline < 0:
             reader, self._lifeline = os.pipe()
             os.close(reader)
@@ -161,7 +136,7 @@ class Library:
         result: int = self._call(*self._prefix, ctypes.c_int(option), argument, zero, zero, zero)
         return result if result >= 0 else -(ctypes.get_errno() or errno.EPERM)
 
-    def _unswallow(self, sig: int) -> None:
+    def _make_deliverable(self, sig: int) -> None:
         if _signal.getsignal(sig) == _signal.SIG_IGN:
             _signal.signal(sig, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [sig])

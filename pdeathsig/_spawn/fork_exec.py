@@ -4,7 +4,7 @@ The fast road is c_src/spawn.c. The slow one is CPython's own fork_exec, with th
 callers who have a ``preexec_fn``, and where nothing is compiled.
 """
 
-import _signal
+import _posixsubprocess
 import _thread
 import contextlib
 import errno
@@ -14,82 +14,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pdeathsig
+from .._base import native, procfs
+from .._base.checks import SIGKILL
+from .._base.environ import death_notice
+from .._base.patching import unpatched
+from .._child import fork
+from .binding import Binding
+from .guard_command import GuardTerms, this_process
 
-from . import _core, _proc, _seam
-from ._arm import SIGKILL, check_scope, notice
-
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import _guard
+    from . import guard as guards
 
-cpython = _seam.cpython
-_QUICK = pdeathsig._quick
+cpython = unpatched(_posixsubprocess.fork_exec)
+fork.exec_callers.add(__name__)
 _HAS_PROCESS_GROUP = sys.version_info >= (3, 11)
 # Which errors before exec are about cwd, Popen asks by another word since 3.12.1.
 _SAYS_CHDIR = "noexec:chdir" in subprocess.Popen._execute_child.__code__.co_consts  # type: ignore[attr-defined]
-
-
-class Binding(NamedTuple):
-    """What a child gets when this process dies, and who of its group gets it too."""
-
-    sig: int
-    group: bool = False
-    guard: "_guard.Terms | None" = None
-
-
-class _Default(int):
-    """SIGKILL, if the caller has not asked for anything else."""
-
-    def __repr__(self) -> str:
-        return "SIGKILL"
-
-
-KILL: int = _Default(SIGKILL)
-_USUAL = Binding(SIGKILL)
-USUAL_GRACE = 5  # seconds
-
-
-def binding(
-    pdeathsig: object, scope: object, grace: object = None, *, name: str = "pdeathsig", linger: bool = False
-) -> "Binding | None":
-    """The arguments of that name; None: not bound. TypeError or ValueError names the argument: ``name`` is what the
-    first one is called there. ``linger``: a guard lets live what the program leaves behind."""
-    if pdeathsig == SIGKILL and scope == "child" and grace is None and type(pdeathsig) is not bool and _core.backend:
-        return _USUAL
-    check_scope(scope)
-    if pdeathsig is None:
-        if scope != "child":
-            raise ValueError(f"scope: there is no {scope!r} to bind with pdeathsig=None")
-        if grace is not None:
-            raise ValueError("grace: there is no signal that it would follow with pdeathsig=None")
-        return None
-    if not isinstance(pdeathsig, int) or isinstance(pdeathsig, bool):
-        raise TypeError(f"{name}: a signal number or None, not {type(pdeathsig).__name__}")
-    if pdeathsig not in _signal.valid_signals():
-        raise ValueError(f"{name}: {int(pdeathsig)} is not a signal number that can be sent here")
-    _core.require_linux("Popen()")
-    if scope == "tree" or grace is not None:
-        return _guarded_binding(pdeathsig, scope, grace, name, linger)
-    if scope == "group" and pdeathsig != SIGKILL:
-        raise ValueError(
-            f"{name}: to a group only SIGKILL, not {int(pdeathsig)}; scope='child' can send any signal, and with "
-            "grace= so can the others"
-        )
-    return Binding(int(pdeathsig), scope == "group")
-
-
-def _guarded_binding(sig: int, scope: Any, grace: Any, name: str, linger: bool) -> Binding:
-    from . import _guard
-
-    _guard.executable()
-    if grace is None:
-        grace = None if sig == SIGKILL else USUAL_GRACE
-    elif sig is KILL:
-        sig = signal.SIGTERM
-    return Binding(int(sig), guard=_guard.terms(int(sig), grace, scope, name)._replace(linger=linger))
 
 
 class Arguments(NamedTuple):
@@ -130,7 +72,7 @@ class Started:
 
     def __init__(self) -> None:
         self.pids: list[int] = []
-        self.guard: "_guard.Handle | None" = None
+        self.guard: "guards.Handle | None" = None
 
     def end(self, group: bool = False) -> bool:
         """Whether there was a child to end. ``group``: with those it leads."""
@@ -147,7 +89,7 @@ def fork_exec(bound: Binding, beneath: Callable[..., int], arguments: "tuple[Any
     if not _HAS_PROCESS_GROUP:
         arguments = (*arguments[:16], -1, *arguments[16:], _vfork_wanted())
     sig, group, guard = bound
-    fast = _core.backend == "compiled" and beneath is cpython and arguments[_PREEXEC_FN] is None
+    fast = native.backend == "compiled" and beneath is cpython and arguments[_PREEXEC_FN] is None
     alone = exec_unbinds()
     if fast and not group and not alone and guard is None:
         return _spawn(started, sig, -1, False, arguments)
@@ -174,7 +116,7 @@ def _by_preexec(bound: Binding, beneath: Callable[..., int], count: int, given: 
 
 
 def _start_guard(
-    terms: "_guard.Terms",
+    terms: GuardTerms,
     beneath: Callable[..., int],
     fast: bool,
     count: int,
@@ -183,18 +125,18 @@ def _start_guard(
     lifeline: int,
 ) -> int:
     """Start the guard, which starts the program. It gets SIGKILL if we die before it holds the lifeline."""
-    from . import _guard
+    from . import guard as guards  # it imports socket
 
-    handle = started.guard = _guard.Handle()
+    handle = started.guard = guards.Handle()
     with contextlib.ExitStack() as unless_started, contextlib.ExitStack() as at_once:
         unless_started.callback(handle.close)
-        program = _guard.Program(by_descriptor=any(new is not None for new in (given.uid, given.gid, given.groups)))
+        program = guards.Program(by_descriptor=any(new is not None for new in (given.uid, given.gid, given.groups)))
         at_once.callback(program.close)
         control = handle.offer(given.executables)
         at_once.callback(os.close, control)
         options = [*terms.options(), "--control", str(control), *program.options()]
         if terms.linger:
-            options += ["--parent", _guard.this_process()]
+            options += ["--parent", this_process()]
         if lifeline >= 0:
             options += ["--close" if terms.linger and _has_pidfds() else "--lifeline", str(lifeline)]
         changed = given._replace(
@@ -211,7 +153,7 @@ def _start_guard(
         at_once.close()
         error = handle.answer()
         if error:
-            _guard.replace_report(given.errpipe_read, b"OSError:%X:" % error)
+            guards.replace_report(given.errpipe_read, b"OSError:%X:" % error)
         elif handle.command_pid is not None:
             unless_started.pop_all()
     return handle.pid
@@ -220,7 +162,7 @@ def _start_guard(
 def _is_ours(pid: int) -> bool:
     """Whether it is a child of this process that nobody has reaped."""
     if not hasattr(os, "waitid"):  # PyPy
-        process = _proc.read(pid)
+        process = procfs.read(pid)
         return process is not None and process.parent == os.getpid()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     return True
@@ -263,7 +205,7 @@ def exec_unbinds() -> bool:
 def _has_pidfds() -> bool:
     """By one a guard follows us through an exec of ours, which closes a lifeline."""
     try:
-        os.close(_proc.pidfd_open(os.getpid()))
+        os.close(native.pidfd_open(os.getpid()))
     except OSError:
         return False
     return True
@@ -275,7 +217,7 @@ def _on_main_thread() -> bool:
 
 
 def _with_lifeline(given: Arguments, start: Callable[[Arguments, int], int]) -> int:
-    lifeline = _core.check(_core.lib.pds_lifeline())
+    lifeline = native.check(native.lib.pds_lifeline())
     try:
         return start(given._replace(keep=tuple(sorted((*given.keep, lifeline)))), lifeline)
     finally:
@@ -291,12 +233,12 @@ def _with_own_group(given: Arguments) -> Arguments:
 def _spawn(started: Started, sig: int, lifeline: int, group: bool, arguments: "tuple[Any, ...]") -> int:
     """The fast road; arguments as in Arguments."""
     threads = _thread._count() > 0
-    result: int = _QUICK.fork_exec(started.pids, sig, lifeline, group, _SAYS_CHDIR, threads, *arguments)
+    result: int = native.quick.fork_exec(started.pids, sig, lifeline, group, _SAYS_CHDIR, threads, *arguments)
     if result >= 0:
         return result
-    if -result == errno.EAGAIN or _core.failed_call() == "clone":  # subprocess's own words
+    if -result == errno.EAGAIN or native.failed_call() == "clone":  # subprocess's own words
         raise OSError(-result, os.strerror(-result))
-    return _core.check(result)
+    return native.check(result)
 
 
 def _check_keep(keep: "tuple[int, ...]") -> None:
@@ -338,11 +280,11 @@ class _Preexec:
     def _bind(self) -> None:
         sig, gone = self._bound.sig, False
         # On another thread none: also not the caller's own, which would speak of that thread.
-        gone = bool(_core.check(_core.lib.pds_preexec(sig if self._on_main else 0)))
+        gone = bool(native.check(native.lib.pds_preexec(sig if self._on_main else 0)))
         if not self._on_main and sig not in (SIGKILL, signal.SIGSTOP):
             signal.signal(sig, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [sig])
         if self._lifeline >= 0:
-            gone |= bool(_core.check(_core.lib.pds_lifeline_hold(self._lifeline, sig, self._bound.group)))
+            gone |= bool(native.check(native.lib.pds_lifeline_hold(self._lifeline, sig, self._bound.group)))
         if gone:
-            _core.lib.pds_die(sig, notice(_core.lib.pds_parent(), sig, None))
+            native.lib.pds_die(sig, death_notice(native.lib.pds_parent(), sig, None))

@@ -9,19 +9,23 @@ system, and that which spawnv and its family come to.
 import _posixsubprocess
 import os
 import subprocess
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import _arm, _core, _exec, _fork_exec, _os_spawn, _seam
+from .._base import native
+from .._base.checks import check_signal
+from .._base.environ import is_resource_tracker
+from .._base.patching import OS_FUNCTIONS, Patch, look_like, unpatched, when_imported
+from .._child import arm
+from . import fork_exec, os_functions, uvloop
+from .binding import KILL, Binding, binding
 
 if TYPE_CHECKING:
-    from ._guard import Scope
+    from .guard_command import Scope
 
-_bound: "_fork_exec.Binding | None" = None
-_replaced: "dict[str, Any]" = {}
+_bound: "Binding | None" = None
 
 
-def install(sig: int = _fork_exec.KILL, *, scope: "Scope" = "child", grace: "float | None" = None) -> None:
+def install(sig: int = KILL, *, scope: "Scope" = "child", grace: "float | None" = None) -> None:
     """Bind every child that this process starts from now on by subprocess, asyncio or multiprocessing, and by os.popen,
     os.system, os.posix_spawn, os.posix_spawnp and os.spawnv and its family: it gets ``sig`` when this process dies.
 
@@ -44,31 +48,29 @@ def install(sig: int = _fork_exec.KILL, *, scope: "Scope" = "child", grace: "flo
     Raises TypeError or ValueError that names the argument.
     """
     global _bound
-    _core.require_linux("install()")
+    native.require_linux("install()")
     first = _bound is None
-    _arm.check_signal(sig)
-    bound = _fork_exec.binding(sig, scope, grace, name="sig", linger=True)
+    check_signal(sig)
+    bound = binding(sig, scope, grace, name="sig", linger=True)
     from multiprocessing import util  # this may fail, and then nothing has changed
 
     _bound = bound
     if first:
-        for module, name, value in _PLACES:
-            now = getattr(module, name, value)
-            # Another thread may be at the same: what is ours already is nobody's original.
-            if now is not value and _replaced.setdefault(name, now) is now:
-                setattr(module, name, value)
+        for patch in _PATCHES:
+            patch.apply()
         util.register_after_fork(_installed, _arm_worker)
-        _seam.change("uvloop")
+        when_imported("uvloop", uvloop.change)
 
 
 def uninstall() -> None:
-    """Take back ``install()``. What was started meanwhile stays bound. Who has put himself in our place stays there,
-    and finds CPython beneath."""
+    """Take back ``install()``. What was started meanwhile stays bound.
+
+    A function that other code has put above ours stays there, and finds CPython's beneath.
+    """
     global _bound
     _bound = None
-    for module, name, value in _PLACES:
-        if name in _replaced and getattr(module, name) is value:
-            setattr(module, name, _replaced.pop(name))
+    for patch in _PATCHES:
+        patch.undo()
 
 
 def installed() -> bool:
@@ -76,39 +78,40 @@ def installed() -> bool:
     return _bound is not None
 
 
-def beneath() -> "Callable[..., int]":
-    """The fork_exec that CPython's code calls without us: its own, or somebody's who has put himself in its place."""
-    now: Callable[..., int] = getattr(subprocess, "_fork_exec", _posixsubprocess.fork_exec)
-    return _seam.without_family(_original() if now is _installed else now)
-
-
-def _original() -> "Callable[..., int]":
-    found: Callable[..., int] = _replaced.get("_fork_exec", _replaced.get("fork_exec", _fork_exec.cpython))
-    return found
-
-
 def _installed(*arguments: Any) -> int:
-    if _bound is None or _fork_exec.is_bound(arguments) or _exec.is_tracker(arguments[0]):
-        return _original()(*arguments)
-    return _fork_exec.start(_bound, _seam.without_family(_original()), arguments)
+    if _bound is None or fork_exec.is_bound(arguments) or is_resource_tracker(arguments[0]):
+        return _beneath(*arguments)
+    return fork_exec.start(_bound, unpatched(_installed), arguments)
 
 
-def _binding(args: Any, *_: object) -> "_fork_exec.Binding | None":
-    return None if _exec.is_tracker(args) else _bound
+def _beneath(*arguments: Any) -> int:
+    """What ``_installed`` has replaced: subprocess's, or that of the module that it comes from."""
+    patch = _FORK_EXEC[-1] if _FORK_EXEC[-1].original is not None else _FORK_EXEC[0]
+    pid: int = patch.original(*arguments)
+    return pid
+
+
+def _how_bound(args: Any, *_: object) -> "Binding | None":
+    return None if is_resource_tracker(args) else _bound
+
+
+def _stub(name: str) -> Patch:
+    def stub(*arguments: Any, **options: Any) -> Any:
+        return os_functions.call(name, _how_bound, patch.original, arguments, options)
+
+    patch = Patch(os, name, look_like(stub, getattr(os, name)))
+    return patch
 
 
 def _arm_worker(_: object) -> None:
-    if _bound is not None and not _arm.is_armed():
-        _arm.arm(_bound.sig)
+    if _bound is not None and not arm.is_armed():
+        arm.arm(_bound.sig)
 
 
-_PLACES: "tuple[tuple[Any, str, Any], ...]" = (
-    (_posixsubprocess, "fork_exec", _installed),
-    (subprocess, "_fork_exec", _installed),
-    (subprocess, "_USE_POSIX_SPAWN", False),
-)
-if _core.backend == "compiled":
-    _PLACES += tuple(
-        (os, name, _os_spawn.in_place_of(name, _binding, lambda name=name: _replaced.get(name, _seam.beneath[name])))  # type: ignore[misc]
-        for name in _seam.OS
-    )
+_FORK_EXEC = [Patch(_posixsubprocess, "fork_exec", _installed), Patch(subprocess, "_fork_exec", _installed)]
+_PATCHES = [
+    *_FORK_EXEC,
+    Patch(subprocess, "_USE_POSIX_SPAWN", False),
+    *(_stub(name) for name in OS_FUNCTIONS if native.backend == "compiled"),
+]
+uvloop.is_bound.append(installed)

@@ -5,10 +5,11 @@ import os
 import time
 from contextlib import contextmanager
 from signal import SIGTERM
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from . import _core, _proc
-from ._arm import _GRACE_MAX, SIGKILL, check_signal
+from .._base import native, procfs
+from .._base.checks import GRACE_MAX, SIGKILL, check_signal
+from .target import HasPid, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,13 +18,6 @@ _SLICE = 0.1  # seconds in C before Python may run its signal handlers
 _AFTER_SIGKILL = 5.0  # seconds; who then still is there, waits in the kernel
 _TRACKERS = 1.0  # seconds for a resource tracker to unlink what the others left
 _SIGNALLED, _KILLED, _GONE = 4, 8, 64  # of c_src/pdeathsig.h
-
-
-class HasPid(Protocol):
-    """A process object: of subprocess, asyncio, multiprocessing or psutil."""
-
-    @property
-    def pid(self) -> "int | None": ...
 
 
 class Ended(NamedTuple):
@@ -63,25 +57,23 @@ def kill_tree(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> E
     Rests on pidfd_open(2), pidfd_send_signal(2) and proc_tid_children(5); without them (Linux before 5.3), on PIDs
     compared with their start time, and on proc_pid_stat(5).
     """
-    _core.require_linux("kill_tree()")
+    native.require_extension("kill_tree()")
     sig, grace = check_signal(sig), _check_grace(grace)
-    pid = _pid(target)
-    check_namespace()
-    _refuse_ancestors(pid)
-    top = _proc.read(pid)  # before it is asked: while it is not reaped, its PID is its own
-    if _has_ended(target):
+    top = Target(target)
+    procfs.require_own_namespace()
+    _refuse_ancestors(top.pid)
+    process = procfs.read(top.pid)  # before it is asked: while it is not reaped, its PID is its own
+    if top.has_ended():
         return Ended((), (), ())
-    if top is None or not _proc.is_leader(pid):
-        raise ProcessLookupError(errno.ESRCH, f"kill_tree: no process {pid}")
-    if not top.alive:
+    if process is None or not procfs.is_process(top.pid):
+        raise ProcessLookupError(errno.ESRCH, f"kill_tree: no process {top.pid}")
+    if not process.alive:
         return Ended((), (), ())
-    ending = _ending()
     try:
-        ending.add(pid, top.start)
-        return _end(ending, sig, grace)
+        with _ending([(top.pid, process.start)]) as ending:
+            return _end(ending, sig, grace)
     finally:
-        ending.close()
-        _reap(target)
+        top.reap()
 
 
 def kill_group(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> Ended:
@@ -96,40 +88,39 @@ def kill_group(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> 
 
     Takes, returns and raises what ``kill_tree`` does; ValueError if it is the group of this process. Rests on kill(2).
     """
-    _core.require_linux("kill_group()")
+    native.require_extension("kill_group()")
     sig, grace = check_signal(sig), _check_grace(grace)
-    pid = _pid(target)
-    check_namespace()
-    group = _group(target, pid)
+    leader = Target(target)
+    procfs.require_own_namespace()
+    group = _group(leader)
     if group is None:
         return Ended((), (), ())
     if group == os.getpgrp():
         raise ValueError(f"target: {group} is the process group of this process itself")
     if group <= 1:
-        raise ValueError(f"target: the process group of {pid} is {group}, which is not to be signalled")
-    ending = _ending(group)
+        raise ValueError(f"target: the process group of {leader.pid} is {group}, which is not to be signalled")
     try:
-        return _end(ending, sig, grace)
+        with _ending([], group) as ending:
+            return _end(ending, sig, grace)
     finally:
-        ending.close()
-        _reap(target)
+        leader.reap()
 
 
 def end_now(processes: "Iterable[tuple[int, int]]") -> Ended:
     """SIGKILL to these processes, given by PID and start time, and all below, as ``kill_tree`` does it."""
-    with _together(processes) as ending:
+    with _ending(processes) as ending:
         return _end(ending, SIGKILL, 0)
 
 
 def wait_for(processes: "Iterable[tuple[int, int]]", seconds: float) -> None:
     """Until all of these have ended, or so many seconds are over."""
-    with _together(processes) as ending:
+    with _ending(processes) as ending:
         _wait(ending, seconds, trackers=True)
 
 
 @contextmanager
-def _together(processes: "Iterable[tuple[int, int]]") -> "Iterator[Any]":
-    ending = _ending()
+def _ending(processes: "Iterable[tuple[int, int]]", group: int = 0) -> "Iterator[_Ending]":
+    ending = _Ending(group)
     try:
         for pid, start in processes:
             ending.add(pid, start)
@@ -138,7 +129,7 @@ def _together(processes: "Iterable[tuple[int, int]]") -> "Iterator[Any]":
         ending.close()
 
 
-def _end(ending: "Any", sig: int, grace: float) -> Ended:
+def _end(ending: "_Ending", sig: int, grace: float) -> Ended:
     kills = sig == SIGKILL
     ending.signal(sig, _SIGNALLED)
     if not _wait(ending, _AFTER_SIGKILL if kills else grace) and not kills:
@@ -151,11 +142,11 @@ def _end(ending: "Any", sig: int, grace: float) -> Ended:
     return Ended(
         tuple(pid for pid, _, known in victims if known & _SIGNALLED),
         tuple(pid for pid, _, known in victims if known & _KILLED),
-        tuple(pid for pid, start, known in victims if not known & _GONE and _proc.lives(pid, start)),
+        tuple(pid for pid, start, known in victims if not known & _GONE and procfs.lives(pid, start)),
     )
 
 
-def _wait(ending: "Any", seconds: float, trackers: bool = False) -> bool:
+def _wait(ending: "_Ending", seconds: float, trackers: bool = False) -> bool:
     """Whether all are gone within that time."""
     until = time.monotonic() + seconds
     while True:
@@ -169,110 +160,53 @@ def _wait(ending: "Any", seconds: float, trackers: bool = False) -> bool:
 def _check_grace(grace: object) -> float:
     if not isinstance(grace, (int, float)) or isinstance(grace, bool):
         raise TypeError(f"grace: seconds, not {type(grace).__name__}")
-    if not 0 <= grace <= _GRACE_MAX:
+    if not 0 <= grace <= GRACE_MAX:
         raise ValueError(f"grace: {grace} is not a number of seconds from 0 to ten years")
     return float(grace)
-
-
-def _pid(target: object) -> int:
-    pid = target if isinstance(target, int) else getattr(target, "pid", target)
-    if not isinstance(pid, int) or isinstance(pid, bool):
-        if pid is None and target is not None:
-            raise ValueError(f"target: {target!r} has no PID (yet)")
-        raise TypeError(f"target: a process object or a PID, not {type(target).__name__}")
-    if not isinstance(target, int) and _state_of(target) is None:
-        raise TypeError(f"target: {type(target).__name__} does not say whether it has ended")
-    if not 1 < pid < 2**31:
-        raise ValueError(f"target: {pid} is not the PID of a process that may be ended")
-    return int(pid)
-
-
-def _state_of(target: object) -> "str | None":
-    """What tells, without waiting, that it has ended. Popen's poll() comes before its returncode."""
-    names = ("poll", "returncode", "exitcode", "is_running")
-    return next((name for name in names if hasattr(target, name)), None)
-
-
-def _has_ended(target: object) -> bool:
-    """Whether its PID may be another's by now."""
-    name = None if isinstance(target, int) else _state_of(target)
-    if name is None:
-        return False
-    said = getattr(target, name)
-    if name == "is_running":
-        return not said()
-    return (said() if name == "poll" else said) is not None
-
-
-def _reap(target: object) -> None:
-    poll = getattr(target, "poll", None)
-    if poll is not None:
-        poll()
-
-
-def check_namespace() -> None:
-    """The numbers in /proc must be those that kill(2) takes."""
-    if os.readlink("/proc/self") != str(os.getpid()):
-        raise OSError(errno.ENOTSUP, "/proc shows another PID namespace than that of this process")
 
 
 def _refuse_ancestors(pid: int) -> None:
     if pid == os.getpid():
         raise ValueError(f"target: {pid} is this process itself")
-    if pid in _ancestors():
+    if any(process.parent == pid for _, process in procfs.lineage(os.getpid())):
         raise ValueError(f"target: this process descends from {pid}")
 
 
-def _ancestors() -> "Iterator[int]":
-    process = _proc.read(os.getpid())
-    while process is not None and process.parent > 0:
-        yield process.parent
-        process = _proc.read(process.parent)
-
-
-def _group(target: object, pid: int) -> "int | None":
-    """The group of that process, also of one that has just been reaped; None: nobody knows."""
-    reaped = getattr(target, "returncode", None) is not None or (not hasattr(target, "poll") and _has_ended(target))
-    top = _proc.read(pid)
-    if reaped:
-        return None if top is not None else pid
-    if top is None or not _proc.is_leader(pid):
-        if isinstance(target, int):
+def _group(leader: Target) -> "int | None":
+    """The group of that process, also of one that has just been reaped; None: it is not known."""
+    is_reaped = leader.is_reaped()
+    pid, process = leader.pid, procfs.read(leader.pid)
+    if is_reaped:
+        return None if process is not None else pid
+    if process is None or not procfs.is_process(pid):
+        if leader.is_pid:
             raise ProcessLookupError(errno.ESRCH, f"kill_group: no process {pid}")
-        return pid if _has_ended(target) else None
-    if _has_ended(target) and not hasattr(target, "poll"):
+        return pid if leader.has_ended() else None
+    if not leader.is_popen and leader.has_ended():
         return None
-    return top.group
+    return process.group
 
 
-def _ending(group: int = 0) -> "Any":
-    if _core.backend == "compiled":
-        return _Compiled(group)
-    from . import _tree_slow
-
-    return _tree_slow.Ending(group)
-
-
-class _Compiled:
+class _Ending:
     """c_src/kill_tree.c."""
 
     def __init__(self, group: int) -> None:
-        self._raw = _core.ffi.new("struct pds_ending *", {"group": group})
+        self._raw = native.ffi.new("struct pds_ending *", {"group": group})
 
     def add(self, pid: int, start: int) -> None:
-        _core.check(_core.lib.pds_ending_add(self._raw, pid, start))
+        native.check(native.lib.pds_ending_add(self._raw, pid, start))
 
     def signal(self, sig: int, known: int) -> None:
-        _core.check(_core.lib.pds_ending_signal(self._raw, sig, known))
+        native.check(native.lib.pds_ending_signal(self._raw, sig, known))
 
     def wait(self, seconds: float, trackers: bool) -> bool:
-        return bool(_core.check(_core.lib.pds_ending_wait(self._raw, round(seconds * 1e9), trackers)))
+        return bool(native.check(native.lib.pds_ending_wait(self._raw, round(seconds * 1e9), trackers)))
 
     def trackers(self) -> bool:
-        return any(known & _core.lib.PDS_TRACKER and not known & _GONE for _, _, known in self.victims())
+        return any(known & native.lib.PDS_TRACKER and not known & _GONE for _, _, known in self.victims())
 
     def kill_trackers(self) -> None:
-        _core.check(_core.lib.pds_ending_kill_trackers(self._raw))
+        native.check(native.lib.pds_ending_kill_trackers(self._raw))
 
     def victims(self) -> "Iterator[tuple[int, int, int]]":
         """PID, start time, and what is known of it."""
@@ -281,4 +215,4 @@ class _Compiled:
             yield victim.pid, victim.start, getattr(victim, "is")
 
     def close(self) -> None:
-        _core.lib.pds_ending_free(self._raw)
+        native.lib.pds_ending_free(self._raw)

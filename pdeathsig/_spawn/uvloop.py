@@ -1,12 +1,15 @@
 """uvloop starts processes in its own way, in C. In a family, and under install(), its loops do as asyncio's do: by
 subprocess, whose spawns are bound."""
 
-import sys
 from asyncio import base_events
 from collections.abc import Callable
 from typing import Any
 
-from . import _aio, _family
+from .._base.patching import look_like
+from . import aio
+
+# Asked at each start: whether what this process starts is bound. A family and install() add theirs.
+is_bound: "list[Callable[[], bool]]" = []
 
 
 def change(uvloop: Any) -> None:
@@ -18,15 +21,8 @@ def change(uvloop: Any) -> None:
 
 def _in_place_of(real: "Callable[..., Any]", asyncio_s: "Callable[..., Any]") -> "Callable[..., Any]":
     async def ours(self: Any, protocol_factory: Any, *args: Any, **kwds: Any) -> Any:
-        if not _bound():
+        if not any(asked() for asked in is_bound):
             return await real(self, protocol_factory, *args, **kwds)
-        return await asyncio_s(_aio.Starter(self, _aio.PlainTransport), protocol_factory, *args, **kwds)
+        return await asyncio_s(aio.Starter(self, aio.PlainTransport), protocol_factory, *args, **kwds)
 
-    ours.__name__, ours.__qualname__, ours.__doc__ = real.__name__, real.__qualname__, real.__doc__
-    ours.__wrapped__ = real  # type: ignore[attr-defined]
-    return ours
-
-
-def _bound() -> bool:
-    install = sys.modules.get("pdeathsig._install")
-    return _family.terms is not None or (install is not None and install.installed())
+    return look_like(ours, real)  # type: ignore[no-any-return]

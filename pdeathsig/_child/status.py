@@ -4,9 +4,11 @@ import os
 from dataclasses import dataclass
 from signal import Signals
 
-from . import _arm, _core, _environ
+from .._base import environ, native, procfs
+from .._base.checks import signal_name
+from . import arm, fork, parent
 
-_WATCH = 4
+_WATCH = 4  # PDS_WATCH of c_src/pdeathsig.h
 _MECHANISMS = {0: "none", 1: "process", 2: "thread", 4: "pidfd"}
 
 
@@ -21,7 +23,7 @@ class Status:
     grace: "float | None"
     """Seconds from that signal to SIGKILL; None: no SIGKILL follows."""
     parent: "int | None"
-    """PID of the parent whose parent-death signal is awaited; 0: outside this PID namespace; None: nobody's."""
+    """PID of the parent whose parent-death signal is awaited; 0: outside this PID namespace; None: no parent."""
     parent_known_by: "str | None"
     """Where that PID comes from: ``"fork"``, ``"environment"`` (the family) or ``"getppid"``."""
     watching: "int | None"
@@ -35,7 +37,7 @@ class Status:
     backend: str
     """``"compiled"``, ``"ctypes"`` or ``"syscall"``; empty on a platform that is not Linux."""
     carrier: "int | None"
-    """The real-time signal number that carries the news of the parent's death."""
+    """The number of the real-time signal that tells of the parent's death."""
     holder: "int | None"
     """The thread ID (TID) of the thread that holds the kernel's setting."""
     kernel_signal: "int | None"
@@ -61,16 +63,16 @@ class Status:
     def _headline(self) -> str:
         if not self.armed:
             return "not armed"
-        who = []
+        processes = []
         if self.parent is not None:
             outside = "the parent outside this PID namespace"
-            who.append(f"parent {self.parent} (known by {self.parent_known_by})" if self.parent else outside)
+            processes.append(f"parent {self.parent} (known by {self.parent_known_by})" if self.parent else outside)
         if self.watching and self.watching != self.parent:
-            who.append(f"process {self.watching}")
-        who += [f"ancestor {pid}" for pid in self.ancestors]
+            processes.append(f"process {self.watching}")
+        processes += [f"ancestor {pid}" for pid in self.ancestors]
         then = f", SIGKILL {self.grace:g} s later" if self.grace else ""
         thread = "the thread that started us in " if self.mechanism == "thread" else ""
-        return f"armed: {_name(self.signal or 0)} when {thread}{' or '.join(who)} dies{then}"
+        return f"armed: {_name(self.signal or 0)} when {thread}{' or '.join(processes)} dies{then}"
 
     def _mechanism(self) -> str:
         if self.mechanism == "thread":
@@ -86,26 +88,27 @@ class Status:
 
 
 def status() -> Status:
-    """What is armed in this process, by which mechanism, and whether something has disarmed it since: changed
-    credentials, a blocked signal, a replaced handler.
+    """What is armed in this process, by which mechanism, and whether something has disarmed it since.
 
-    From another thread than the one that holds the setting, that thread is asked: the main one by a signal, within a
-    second. Raises OSError with the name of the system call.
+    Changed credentials do, a blocked signal, or a replaced handler. From another thread than the
+    one that holds the setting, that thread is asked: the main one by a signal, within a second.
+    Raises OSError with the name of the system call.
     """
-    if not _core.backend:
+    if not native.backend:
         return Status(False, None, None, None, None, None, (), False, "none", "", None, None, None, ())
-    return _compiled() if _core.backend == "compiled" else _fallback()
+    return _compiled() if native.backend == "compiled" else _fallback()
 
 
 def _compiled() -> Status:
-    raw = _core.ffi.new("struct pds_status *")
-    _core.check(_core.lib.pds_status(raw))
+    raw = native.ffi.new("struct pds_status *")
+    native.check(native.lib.pds_status(raw))
     armed = bool(raw.mechanism) and not raw.fired
-    watching = _arm.watched if armed and raw.mechanism & _WATCH else 0
-    ancestors = _arm.ancestors_watched if armed and raw.mechanism & _WATCH else ()
+    watches_pidfds = armed and raw.mechanism & _WATCH
+    watching = (arm.armed_parent.watch or 0) if watches_pidfds and arm.armed_parent else 0
+    ancestors = arm.armed_ancestors if watches_pidfds else ()
     watches = len({watching, *ancestors} - {0})
     mechanism = _MECHANISMS[raw.mechanism & 3 or raw.mechanism]
-    parent = raw.parent if armed and raw.parent >= 0 else None
+    parent_pid = raw.parent if armed and raw.parent >= 0 else None
     kernel = raw.kernel_sig if raw.kernel_sig >= 0 else None
     problems = []
     if armed and mechanism != "pidfd":
@@ -116,27 +119,27 @@ def _compiled() -> Status:
         if not raw.news_handled:
             problems.append(f"the handler of {_name(raw.news)} was replaced")
         elif _blocked_everywhere(raw.news) and not raw.watched:
-            problems.append(f"{_name(raw.news)}, which carries the news, is blocked in every thread")
-    if armed and mechanism != "pidfd" and not watching and not _core.lib.pds_parent_may_signal():
+            problems.append(f"{_name(raw.news)}, which carries the parent's death, is blocked in every thread")
+    if armed and mechanism != "pidfd" and not watching and not native.lib.pds_parent_may_signal():
         problems.append(f"parent {raw.parent} runs as another user, and may not signal this process; arm again")
     if armed:
-        problems += _swallowed(raw.sig, raw.grace_ns > 0)
+        problems += _without_effect(raw.sig, raw.grace_ns > 0)
     if armed and (raw.watched_lost or raw.watched < watches):
         which = watching if watches == 1 else "a watched process"
         problems.append(f"the pidfd of {which} was closed")
     if not armed:
-        problems += _ignored()
+        problems += _ignored_variables()
     return Status(
         armed=armed,
         signal=raw.sig if armed else None,
         grace=raw.grace_ns / 1e9 if armed and raw.grace_ns else None,
-        parent=parent,
-        parent_known_by=_parent_known_by() if parent is not None else None,
+        parent=parent_pid,
+        parent_known_by=_parent_known_by() if parent_pid is not None else None,
         watching=watching or None,
         ancestors=ancestors,
-        inherit=armed and _arm.inherited() is not None,
+        inherit=armed and fork.inherited is not None,
         mechanism=mechanism if armed else "none",
-        backend=_core.backend,
+        backend=native.backend,
         carrier=raw.news if armed and mechanism == "process" else None,
         holder=raw.holder or None,
         kernel_signal=kernel,
@@ -145,22 +148,22 @@ def _compiled() -> Status:
 
 
 def _fallback() -> Status:
-    sig, kernel = _core.lib.setting()
+    sig, kernel = native.lib.setting()
     problems = []
     if sig and kernel not in (sig, -1):
         problems.append(_forgotten(kernel))
-    problems += _swallowed(sig, False) if sig else _ignored()
+    problems += _without_effect(sig, False) if sig else _ignored_variables()
     return Status(
         armed=bool(sig),
         signal=sig or None,
         grace=None,
-        parent=_core.lib.pds_parent() if sig else None,
+        parent=native.lib.pds_parent() if sig else None,
         parent_known_by=_parent_known_by() if sig else None,
         watching=None,
         ancestors=(),
-        inherit=bool(sig) and _arm.inherited() is not None,
+        inherit=bool(sig) and fork.inherited is not None,
         mechanism="thread" if sig else "none",
-        backend=_core.backend,
+        backend=native.backend,
         carrier=None,
         holder=os.getpid() if sig else None,
         kernel_signal=kernel if kernel >= 0 else None,
@@ -168,21 +171,21 @@ def _fallback() -> Status:
     )
 
 
-def _ignored() -> "list[str]":
-    return [f"PDEATHSIG was set, and is ignored: {_environ.ignored}"] if _environ.ignored else []
+def _ignored_variables() -> "list[str]":
+    return [f"PDEATHSIG was set, and is ignored: {environ.ignored_because}"] if environ.ignored_because else []
 
 
 def _forgotten(kernel: int) -> str:
     if kernel:
-        return f"somebody else has set the parent-death signal to {_name(kernel)}"
+        return f"other code has set the parent-death signal to {_name(kernel)}"
     return "the kernel has forgotten the setting: credentials have changed since; arm again"
 
 
-def _swallowed(sig: int, kill_follows: bool) -> "list[str]":
-    """What would keep the signal itself from having an effect. With a grace SIGKILL ends that."""
+def _without_effect(sig: int, kill_follows: bool) -> "list[str]":
+    """What keeps the signal itself from having an effect. With a grace, SIGKILL follows anyway."""
     if kill_follows or sig in (Signals.SIGKILL, Signals.SIGSTOP):
         return []
-    if _mask(b"SigIgn", "/proc/self/status") >> (sig - 1) & 1:
+    if procfs.signal_set(b"SigIgn", "/proc/self/status") >> (sig - 1) & 1:
         return [f"{_name(sig)} is ignored"]
     if _blocked_everywhere(sig):
         return [f"{_name(sig)} is blocked in every thread"]
@@ -194,23 +197,15 @@ def _blocked_everywhere(sig: int) -> bool:
         tasks = os.listdir("/proc/self/task")
     except OSError:
         return False
-    return all(_mask(b"SigBlk", f"/proc/self/task/{task}/status") >> (sig - 1) & 1 for task in tasks)
-
-
-def _mask(field: bytes, path: str) -> int:
-    """A signal set of proc_pid_status(5); where it cannot be read: nothing blocked, nothing ignored."""
-    try:
-        with open(path, "rb") as file:
-            return next(int(line.split()[1], 16) for line in file if line.startswith(field + b":"))
-    except (OSError, StopIteration):
-        return 0
+    return all(procfs.signal_set(b"SigBlk", f"/proc/self/task/{task}/status") >> (sig - 1) & 1 for task in tasks)
 
 
 def _parent_known_by() -> str:
-    if _core.lib.pds_parent_source():
-        return "fork"
-    return "environment" if _arm.by_environment else "getppid"
+    if native.lib.pds_parent_source():
+        return parent.FORK
+    by_token = arm.armed_parent is not None and arm.armed_parent.known_by == parent.ENVIRONMENT
+    return parent.ENVIRONMENT if by_token else parent.GETPPID
 
 
 def _name(sig: int) -> str:
-    return _arm.signal_name(sig) if sig else "nothing"
+    return signal_name(sig) if sig else "nothing"

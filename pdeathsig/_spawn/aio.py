@@ -9,12 +9,12 @@ from asyncio import base_events, base_subprocess, streams
 from asyncio.subprocess import SubprocessStreamProtocol
 from typing import TYPE_CHECKING, Any
 
-from . import _proc
-from ._fork_exec import KILL
-from ._spawn import Popen
+from .._base import native
+from .binding import KILL
+from .popen import Popen
 
 if TYPE_CHECKING:
-    from ._guard import Scope
+    from .guard_command import Scope
 
 _LIMIT: int = streams._DEFAULT_LIMIT  # type: ignore[attr-defined]
 
@@ -136,7 +136,7 @@ class _Pidfd:
 
     def __init__(self, pid: int) -> None:
         self._fd = -1
-        self._fd = _proc.pidfd_open(pid)
+        self._fd = native.pidfd_open(pid)
 
     def fileno(self) -> int:
         return self._fd

@@ -1,6 +1,5 @@
-"""The guard, from the side of those who start it: the executable ``pdeathsig-run`` (c_src/guard) and its socket."""
+"""One guard that was started for a Popen, and the socket to it."""
 
-import _signal
 import errno
 import fcntl
 import os
@@ -8,36 +7,15 @@ import select
 import socket
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _proc
-from ._arm import SIGKILL, check_grace, check_pid, check_scope, check_signal, signal_name
+from .._base import native
+from .guard_command import executable
 
-if TYPE_CHECKING:
-    from typing import Literal
-
-    Scope = Literal["child", "group", "tree"]
-
-_PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pdeathsig-run")
-_MESSAGE = struct.Struct("=ii")  # struct message of c_src/guard/control.c
+_MESSAGE = struct.Struct("=ii")  # struct message of c_src/guard
 _STARTED, _EXEC_FAILED, _GUARD_FAILED = 1, 2, 3
 _NOT_STARTED = 125  # its exit status
 _O_PATH = getattr(os, "O_PATH", 0o10000000)  # PyPy has it not
 _HIGH = 200  # out of the way of standard input, output and error
-
-
-class Terms(NamedTuple):
-    """How a guard ends what is below it."""
-
-    sig: int
-    grace: float  # seconds from sig to SIGKILL
-    scope: str
-    linger: bool = False
-
-    def options(self) -> "list[str]":
-        name = signal_name(self.sig).removeprefix("SIG") if self.sig < 32 else str(self.sig)
-        grace = f"{self.grace:.9f}".rstrip("0").rstrip(".")
-        return ["--signal", name, "--grace", grace, "--scope", self.scope, *["--linger"] * self.linger]
 
 
 class Program:
@@ -60,13 +38,6 @@ class Program:
     def close(self) -> None:
         for fd in self.keep:
             os.close(fd)
-
-
-def executable() -> str:
-    """Where it is, or an error that says what to do."""
-    if not os.access(_PATH, os.X_OK):
-        raise FileNotFoundError(2, "the guard was not built with this pdeathsig; reinstall it with a C compiler", _PATH)
-    return _PATH
 
 
 def replace_report(errpipe_read: int, report: bytes) -> None:
@@ -144,7 +115,7 @@ class Handle:
         poll = select.poll()
         poll.register(ours, select.POLLIN)
         try:
-            pidfd = _proc.pidfd_open(self.pid)  # a forked sibling of ours may hold its end of the socket
+            pidfd = native.pidfd_open(self.pid)  # a forked sibling of ours may hold its end of the socket
         except OSError:
             return bool(poll.poll())
         try:
@@ -177,80 +148,3 @@ def _moved_up(end: "socket.socket | int") -> int:
         return fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _HIGH)
     except OSError:  # RLIMIT_NOFILE is lower
         return fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)
-
-
-def guarded(
-    argv: "Sequence[Any]",
-    sig: int = _signal.SIGTERM,
-    grace: "float | None" = 5,
-    scope: "Scope" = "tree",
-    parent: "int | Literal['process'] | None" = "process",
-    linger: bool = False,
-) -> "list[Any]":
-    """``argv`` with the guard before it, for any spawner: asyncio, anyio, trio, supervisord, a Makefile, another
-    language. Nothing below the command outlives the command, the process that starts this, or ``parent``: it gets
-    ``sig``, and ``grace`` seconds later SIGKILL.
-
-    :param argv: the program and its arguments; the program is looked for in PATH, as execvp(3) does.
-    :param sig: a signal number.
-    :param grace: seconds; None: SIGKILL follows at once.
-    :param scope: ``"tree"``: all that is below, setsid(2) and double forks or not; ``"group"``: what is in the process
-        group that the command starts in; ``"child"``: the command alone.
-    :param parent: whose death ends it too. ``"process"``: this one, so that there is no race with our own death; but
-        argv is then good in this process's lifetime only. A PID: that one. None: nobody's but the direct parent's; for
-        what is written down and started later by others.
-    :param linger: what the command leaves behind, a server that it started in the background, may live until those do
-        not.
-
-    Raises TypeError or ValueError that names the argument, ProcessLookupError if there is no ``parent``, and
-    FileNotFoundError if the guard was not built.
-    """
-    if isinstance(argv, (str, bytes)) or not isinstance(argv, Sequence):
-        raise TypeError(f"argv: a sequence of program and arguments, not {type(argv).__name__}")
-    if not argv:
-        raise ValueError("argv: no program")
-    options = terms(check_signal(sig), grace, scope, "sig")._replace(linger=bool(linger)).options()
-    if parent is not None:
-        pid = os.getpid() if parent == "process" else check_pid(parent)
-        options += ["--parent", _named(pid)]
-    return [executable(), *options, "--", *argv]
-
-
-def in_front(
-    terms: Terms, parent: int, executables: "Sequence[bytes]", argv: "Sequence[Any]"
-) -> "tuple[list[bytes], list[bytes]]":
-    """``executables`` and ``argv`` with the guard before them, for those to whom it cannot report; as they are if there
-    is nothing to execute, which is then the caller's error. ``parent``: a PID, that of the process to follow."""
-    program = next((path for path in executables if os.access(path, os.X_OK) and not os.path.isdir(path)), None)
-    if program is None:
-        return list(executables), [os.fsencode(argument) for argument in argv]
-    options = [*terms.options(), "--parent", _named(parent), "--executable", program, "--"]
-    return [os.fsencode(executable())], [os.fsencode(word) for word in ("pdeathsig-run", *options, *argv)]
-
-
-def terms(sig: int, grace: "float | None", scope: str, sig_name: str) -> Terms:
-    check_scope(scope)
-    if grace is None or (grace == 0 and type(grace) in (int, float)):
-        return Terms(sig, 0, scope)
-    if sig == SIGKILL:
-        raise ValueError(
-            f"grace: nothing survives SIGKILL for that long; give {sig_name}=SIGTERM or another signal too"
-        )
-    return Terms(sig, check_grace(grace, sig) or 0, scope)
-
-
-def this_process() -> str:
-    """As --parent takes it."""
-    return _named(os.getpid())
-
-
-def _named(pid: int) -> str:
-    return f"{pid}:{_start_time(pid)}"
-
-
-def _start_time(pid: int) -> int:
-    """With the PID, it tells a process from all others (proc_pid_stat(5))."""
-    process = _proc.read(pid)
-    if process is None and os.path.exists("/proc/self/stat"):
-        raise ProcessLookupError(3, f"parent: there is no process {pid}")
-    return process.start if process is not None else 0

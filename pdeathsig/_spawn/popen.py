@@ -4,21 +4,24 @@ All of CPython's own Python code is used as it is. The one seam is ``fork_exec``
 its functions are run here with globals that are those of its module, live, but for the seam.
 """
 
+import _posixsubprocess
 import functools
 import operator
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from signal import SIGCONT
 from threading import local
 from types import CodeType, FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from . import _fork_exec, _install
-from ._arm import SIGKILL
-from ._fork_exec import KILL
+from .._base.checks import SIGKILL
+from .._base.patching import unpatched
+from . import fork_exec
+from .binding import KILL, Binding, binding
 
 if TYPE_CHECKING:
-    from ._guard import Handle, Scope
+    from .guard import Handle
+    from .guard_command import Scope
 
 _LAST_SIGNAL = 64
 _HAS_NAME = hasattr(subprocess, "_fork_exec")
@@ -97,7 +100,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
     Rests on prctl(2), PR_SET_PDEATHSIG, and for groups on fcntl(2), F_SETOWN and F_SETSIG.
     """
 
-    _binding: "_fork_exec.Binding | None" = _fork_exec.Binding(SIGKILL)
+    _binding: "Binding | None" = Binding(SIGKILL)
     _guard: "Handle | None" = None
 
     def __init__(
@@ -108,12 +111,12 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         grace: "float | None" = None,
         **kwargs: Any,
     ) -> None:
-        self._binding = _fork_exec.binding(pdeathsig, scope, grace)
+        self._binding = binding(pdeathsig, scope, grace)
         try:
             super().__init__(*args, **kwargs)
         except BaseException:
             if self._child_created and self.returncode is None:  # type: ignore[attr-defined]
-                _fork_exec.end_child(self.pid)
+                fork_exec.end_child(self.pid)
                 self.returncode = -SIGKILL
             raise
 
@@ -149,12 +152,12 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
             self._guard.close()
 
 
-class _Seam(_fork_exec.Started):
+class _Seam(fork_exec.Started):
     """One call of ``fork_exec`` from CPython's code."""
 
     __slots__ = ("bound",)
 
-    def __init__(self, bound: "_fork_exec.Binding | None") -> None:
+    def __init__(self, bound: "Binding | None") -> None:
         super().__init__()
         self.bound = bound
 
@@ -172,13 +175,18 @@ class _Seam(_fork_exec.Started):
             _this_thread.seam = before
 
     def __call__(self, *arguments: Any) -> int:
-        beneath = _install.beneath()
+        beneath = _beneath()
         if self.bound is None:
             return beneath(*arguments)
-        return _fork_exec.fork_exec(self.bound, beneath, arguments, self)
+        return fork_exec.fork_exec(self.bound, beneath, arguments, self)
 
     def end_child(self) -> bool:
         return self.end(self.bound is not None and self.bound.group)
+
+
+def _beneath() -> "Callable[..., int]":
+    """The fork_exec that CPython's code calls without us: its own, or another package's."""
+    return unpatched(getattr(subprocess, "_fork_exec", _posixsubprocess.fork_exec))  # type: ignore[no-any-return]
 
 
 def _call(name: str, args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> Any:

@@ -13,8 +13,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from . import _core, _fork_exec
-from ._arm import SIGKILL
+from .._base import native
+from .._base.checks import SIGKILL
+from . import fork_exec, guard_command
+from .binding import Binding
 
 _C_INT = range(-(2**31), 2**31)
 _NOT_GIVEN = object()
@@ -39,23 +41,23 @@ class _Action(NamedTuple):
     path: "bytes | None" = None
 
 
-Bind = Callable[[Any, "list[bytes]", Any], "_fork_exec.Binding | None"]
+Bind = Callable[[Any, "list[bytes]", Any], "Binding | None"]
 
 
-def in_place_of(name: str, bind: Bind, beneath: "Callable[[], Callable[..., Any]]") -> "Callable[..., Any]":
-    """What stands in ``os`` for its function of that name. ``bind`` says of a program (its arguments, where it is
-    looked for, its environment) how it is bound; None, or no program at all: then what is ``beneath`` is called."""
+def call(
+    name: str, bind: Bind, original: "Callable[..., Any]", arguments: "tuple[Any, ...]", options: "dict[str, Any]"
+) -> Any:
+    """In the place of ``os``'s function of that name.
+
+    :param bind: says of a program (its arguments, where it is looked for, its environment) how it is
+        bound. None, or no program at all: then the original is called.
+    """
     function = _system if name == "system" else _spawnvef if name == "_spawnvef" else _posix_spawn
-
-    @functools.wraps(beneath())
-    def ours(*arguments: Any, **options: Any) -> Any:
-        try:
-            spawn = function(name, bind, *arguments, **options)
-        except (TypeError, ValueError):
-            spawn = None  # the real one says what is wrong
-        return spawn(*arguments, **options) if spawn is not None else beneath()(*arguments, **options)
-
-    return ours
+    try:
+        spawn = function(name, bind, *arguments, **options)
+    except (TypeError, ValueError):
+        spawn = None  # the real one says what is wrong
+    return spawn(*arguments, **options) if spawn is not None else original(*arguments, **options)
 
 
 def _posix_spawn(name: str, bind: Bind, path: Any, argv: Any, env: Any, /, **_: Any) -> "Callable[..., int] | None":
@@ -80,7 +82,7 @@ def _system(_: str, bind: Bind, command: Any) -> "Callable[..., int] | None":
 
 
 def posix_spawn(
-    bound: _fork_exec.Binding,
+    bound: Binding,
     name: str,
     path: Any,
     argv: Any,
@@ -121,7 +123,7 @@ def posix_spawn(
     return _start(bound, path, _executables(name, program), arguments, environment, spawn, posix, actions)
 
 
-def spawnvef(bound: _fork_exec.Binding, mode: int, file: Any, args: Any, env: Any, in_path: bool) -> int:
+def spawnvef(bound: Binding, mode: int, file: Any, args: Any, env: Any, in_path: bool) -> int:
     """What os.spawnv and its family come to. An exec that fails is the child's exit status 127, there as here."""
     program, arguments = _encoded(file), _argv("spawnv", args)
     environment = None if env is None else _environment("spawnv", env)
@@ -136,7 +138,7 @@ def spawnvef(bound: _fork_exec.Binding, mode: int, file: Any, args: Any, env: An
             return os.waitstatus_to_exitcode(status)
 
 
-def system(bound: _fork_exec.Binding, command: Any) -> int:
+def system(bound: Binding, command: Any) -> int:
     """os.system. Raises besides OSError with the name of the system call, where the shell could not be bound."""
     line = _encoded(command)
     sys.audit("os.system", line)
@@ -145,20 +147,20 @@ def system(bound: _fork_exec.Binding, command: Any) -> int:
 
     def start(lifeline: int) -> int:
         spawn = _spawn(bound, lifeline, executables_count=1, argc=len(argv), envc=-1, process_group=group)
-        status: int = _core.lib.pds_system(spawn, _fork_exec.strings(executables), _fork_exec.strings(argv))
+        status: int = native.lib.pds_system(spawn, fork_exec.strings(executables), fork_exec.strings(argv))
         return status
 
     status = _held(bound, start)
     if status >= 0:
         return status
-    failed = _core.failed_call()
+    failed = native.failed_call()
     if failed in ("posix_spawn", "clone"):  # as if the shell had ended so: system(3)
         return 127 << 8
-    return -1 if failed == "waitpid" else _core.check(status)
+    return -1 if failed == "waitpid" else native.check(status)
 
 
 def _start(
-    bound: _fork_exec.Binding,
+    bound: Binding,
     path: Any,
     executables: "list[bytes]",
     argv: "list[bytes]",
@@ -167,7 +169,7 @@ def _start(
     posix_fields: "dict[str, Any]",
     actions: "list[_Action]",
 ) -> int:
-    ffi, null = _core.ffi, _core.ffi.NULL
+    ffi, null = native.ffi, native.ffi.NULL
     bound, executables, argv = _with_guard(bound, executables, argv)
     if bound.group and not spawn_fields.get("new_session"):
         if spawn_fields.setdefault("process_group", 0) not in (-1, 0):
@@ -177,50 +179,48 @@ def _start(
     posix = ffi.new("struct pds_posix *", {**posix_fields, "actions_count": len(actions)})
     paths = [ffi.new("char[]", action.path) if action.path is not None else null for action in actions]
     listed = ffi.new("struct pds_action[]", [(*action[:-1], path) for action, path in zip(actions, paths, strict=True)])
-    texts = _fork_exec.strings(executables), _fork_exec.strings(argv), null if env is None else _fork_exec.strings(env)
+    texts = fork_exec.strings(executables), fork_exec.strings(argv), null if env is None else fork_exec.strings(env)
     spawn = None
 
     def start(lifeline: int) -> int:
         nonlocal spawn
         spawn = _spawn(bound, lifeline, **{"process_group": -1, **spawn_fields, **counts})
-        pid: int = _core.lib.pds_posix_spawn(spawn, posix, listed, *texts)
+        pid: int = native.lib.pds_posix_spawn(spawn, posix, listed, *texts)
         return pid
 
     try:
         result = _held(bound, start, above=max((max(action.fd, action.to) for action in actions), default=0))
     except BaseException:  # KeyboardInterrupt
         if spawn is not None:
-            _fork_exec.end_child(spawn.pid)
+            fork_exec.end_child(spawn.pid)
         raise
     if result >= 0:
         return result
-    if _core.failed_call() in ("posix_spawn", "clone"):
+    if native.failed_call() in ("posix_spawn", "clone"):
         raise OSError(-result, os.strerror(-result), path)
-    return _core.check(result)
+    return native.check(result)
 
 
-def _spawn(bound: _fork_exec.Binding, lifeline: int, **fields: Any) -> Any:
+def _spawn(bound: Binding, lifeline: int, **fields: Any) -> Any:
     fields = {"sig": bound.sig, "group": bound.group, "lifeline": lifeline, **fields}
-    return _core.ffi.new("struct pds_spawn *", fields)
+    return native.ffi.new("struct pds_spawn *", fields)
 
 
 def _with_guard(
-    bound: _fork_exec.Binding, executables: "list[bytes]", argv: "list[bytes]"
-) -> "tuple[_fork_exec.Binding, list[bytes], list[bytes]]":
+    bound: Binding, executables: "list[bytes]", argv: "list[bytes]"
+) -> "tuple[Binding, list[bytes], list[bytes]]":
     """The guard follows this process by itself; until it does, it dies with it."""
     if bound.guard is None:
         return bound, executables, argv
-    from . import _guard
-
-    return _fork_exec.Binding(SIGKILL), *_guard.in_front(bound.guard, os.getpid(), executables, argv)
+    return Binding(SIGKILL), *guard_command.in_front(bound.guard, os.getpid(), executables, argv)
 
 
-def _held(bound: _fork_exec.Binding, start: "Callable[[int], int]", above: int = 0) -> int:
+def _held(bound: Binding, start: "Callable[[int], int]", above: int = 0) -> int:
     """With a lifeline, out of the way of the file actions, for a group, and where the kernel forgets the parent-death
     signal at exec."""
-    if not bound.group and not _fork_exec.exec_unbinds():
+    if not bound.group and not fork_exec.exec_unbinds():
         return start(-1)
-    lifeline = _core.check(_core.lib.pds_lifeline())
+    lifeline = native.check(native.lib.pds_lifeline())
     try:
         if lifeline <= above:
             lower, lifeline = lifeline, fcntl.fcntl(lifeline, fcntl.F_DUPFD_CLOEXEC, above + 1)

@@ -1,0 +1,1 @@
+"""What every other room stands on: the extension, checks, the environment, /proc, patching."""

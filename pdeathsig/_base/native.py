@@ -1,0 +1,92 @@
+"""The compiled extension, or what stands in for it: ``-errno`` becomes OSError here.
+
+Where nothing is compiled, ``fallback`` stands in, with the kernel's own semantics.
+``PDEATHSIG_BACKEND=ctypes|syscall`` selects it on purpose. No other module imports ``_ffi``.
+"""
+
+import os
+import sys
+
+from pdeathsig import _quick
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+quick: "Any" = _quick  # the way into the extension without cffi; None: not compiled
+ffi: "Any" = None
+lib: "Any" = None  # the extension's functions (c_src/pdeathsig.h), or fallback.Library
+backend = ""  # "compiled", "ctypes", "syscall"; empty: not Linux
+
+
+def supported() -> bool:
+    """Whether this platform has parent-death signals: True on Linux."""
+    return bool(backend)
+
+
+def require_linux(what: str) -> None:
+    """Raise NotImplementedError, naming ``what``, on a platform without prctl(2)."""
+    if not backend:
+        raise NotImplementedError(f"pdeathsig.{what} needs Linux's prctl(2); this is {sys.platform}")
+
+
+def require_extension(what: str) -> None:
+    """Raise NotImplementedError, naming ``what``, where the extension is not compiled."""
+    require_linux(what)
+    if backend != "compiled":
+        raise NotImplementedError(
+            f"pdeathsig.{what} needs the compiled extension: install pdeathsig where there is a C compiler"
+        )
+
+
+def check(result: int) -> int:
+    """Return a result of the extension, or raise the OSError that it stands for."""
+    if result >= 0:
+        return result
+    raise OSError(-result, f"{failed_call()}: {os.strerror(-result)}")
+
+
+def failed_call() -> str:
+    """Return the name of the system call that failed last on this thread."""
+    return str(ffi.string(lib.pds_failed_call()), "ascii") if ffi else "prctl"
+
+
+def pidfd_open(pid: int) -> int:
+    """``os.pidfd_open``, also for a Python without it: PyPy, or one built on an older system. Raises OSError."""
+    if hasattr(os, "pidfd_open"):
+        return os.pidfd_open(pid)
+    import ctypes
+
+    number = 434  # on every architecture
+    pidfd = int(ctypes.CDLL(None, use_errno=True).syscall(number, pid, 0))
+    if pidfd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return pidfd
+
+
+def _load() -> str:
+    global ffi, lib
+    if not sys.platform.startswith("linux"):
+        return ""
+    wanted = os.environ.get("PDEATHSIG_BACKEND", "")
+    if wanted:
+        from .environ import untrusted_reason
+
+        wanted = "" if untrusted_reason() else wanted
+    if wanted not in ("", "compiled", "ctypes", "syscall"):
+        raise ImportError(f"PDEATHSIG_BACKEND={wanted!r}: not one of compiled, ctypes, syscall")
+    if wanted in ("", "compiled") and quick is not None:
+        from pdeathsig._ffi import ffi, lib
+
+        return "compiled"
+    if wanted == "compiled":
+        raise ImportError("PDEATHSIG_BACKEND=compiled: pdeathsig was installed without its extension")
+    if not wanted and os.path.exists(os.path.join(os.path.dirname(__file__), "../../build_ffi.py")):
+        raise ImportError("this is pdeathsig's source tree, not compiled: `pip install .`, and run from elsewhere")
+    from . import fallback
+
+    lib = fallback.Library(direct=wanted == "syscall")
+    return wanted or "ctypes"
+
+
+backend = _load()

@@ -1,0 +1,125 @@
+"""The one reader of /proc: proc_pid_stat(5), proc_pid_cmdline(5), proc_pid_status(5)."""
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Process:
+    """Some fields of /proc/PID/stat."""
+
+    __slots__ = ("group", "has_code", "image", "parent", "start", "state", "threads")
+
+    def __init__(self, text: bytes) -> None:
+        fields = text.rpartition(b")")[2].split()
+        self.state = chr(fields[0][0])
+        self.parent, self.group = int(fields[1]), int(fields[2])
+        self.threads, self.start = int(fields[17]), int(fields[19])
+        """``start``: in clock ticks since boot. With the PID, it tells a process from all others."""
+        self.image = (fields[25], fields[45], fields[47])
+        """Where its stack, arguments and environment begin. The kernel chooses that at random on
+        exec, and fork keeps it. Zeros: a kernel thread, a process in the middle of exec, or one
+        that this process may not look at (ptrace(2), PTRACE_MODE_READ)."""
+        self.has_code = fields[23] != b"0"
+        """False for a kernel thread, and in the middle of exec, which sets it last."""
+
+    @property
+    def alive(self) -> bool:
+        """No zombie. A main thread that has ended before the others looks like one."""
+        return self.state not in "ZX" or self.threads > 1
+
+
+def stat(pid: "int | str") -> Process:
+    """Read /proc/PID/stat. Raises OSError: the process is gone, or hidden."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return Process(file.read())
+
+
+def read(pid: int) -> "Process | None":
+    """The same; None: there is no such process, or it cannot be seen."""
+    try:
+        return stat(pid)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+
+
+def shows_own_namespace() -> bool:
+    """Whether the numbers in /proc are those of this process's PID namespace. Raises OSError: no /proc."""
+    return os.readlink("/proc/self") == str(os.getpid())
+
+
+def require_own_namespace() -> None:
+    """Raise OSError where /proc is missing, or shows another PID namespace."""
+    if not shows_own_namespace():
+        raise OSError(95, "/proc shows another PID namespace than that of this process")  # ENOTSUP
+
+
+def lineage(pid: int) -> "Iterator[tuple[int, Process]]":
+    """``pid``, its parent, and so on, each with its Process, as far as they can be seen."""
+    process = read(pid)
+    while process is not None:
+        yield pid, process
+        pid = process.parent
+        process = read(pid) if pid > 0 else None
+
+
+def lives(pid: int, start: int) -> bool:
+    """Whether the process that had this PID and start time is there, and no zombie."""
+    process = read(pid)
+    return process is not None and process.start == start and process.alive
+
+
+def exists(pid: int) -> bool:
+    """Whether there is a process with this PID, be it a zombie: kill(2) finds it where /proc hides it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def command(pid: int) -> "list[str]":
+    """Its command line; [""]: it has none, or it cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.fsdecode(file.read()).rstrip("\0").split("\0")
+    except OSError:
+        return [""]
+
+
+def is_process(pid: int) -> bool:
+    """Whether the number is a process's. Threads have a hidden directory in /proc too."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return any(line == b"Tgid:\t%d\n" % pid for line in file)
+    except OSError:
+        return False
+
+
+def numbers(path: str) -> "list[int]":
+    """The entries of a directory that are numbers; none where it is gone."""
+    try:
+        return [int(name) for name in os.listdir(path) if name.isdigit()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def signal_set(field: bytes, path: str) -> int:
+    """A signal set of proc_pid_status(5), a bit a signal; 0 where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return next(int(line.split()[1], 16) for line in file if line.startswith(field + b":"))
+    except (OSError, StopIteration):
+        return 0
+
+
+def namespace(kind: str) -> int:
+    """The inode of this process's namespace of that kind ("pid", "time"); 0: not known."""
+    try:
+        return os.stat(f"/proc/self/ns/{kind}").st_ino
+    except OSError:
+        return 0

@@ -1,0 +1,129 @@
+"""Which process to die with, and how that is known."""
+
+import os
+
+from .._base import environ, native, procfs
+from . import fork, token
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+# How the parent is known: Status.parent_known_by.
+FORK, ENVIRONMENT, GETPPID = "fork", "environment", "getppid"
+
+
+class Parent:
+    """The process to die with: told by the parent-death signal, by a watched pidfd, or by both."""
+
+    __slots__ = ("is_still_meant", "known_by", "signals", "watch")
+
+    def __init__(
+        self,
+        *,
+        signals: "int | None" = None,
+        watch: "int | None" = None,
+        known_by: str = "",
+        is_still_meant: "Callable[[], bool] | None" = None,
+    ) -> None:
+        self.signals = signals
+        """PID of the process whose parent-death signal tells. 0: outside this PID namespace."""
+        self.watch = watch
+        """PID of the process to watch by pidfd."""
+        self.known_by = known_by
+        self.is_still_meant = is_still_meant
+        """Asked once the pidfd is open: whether it is of the process that is meant."""
+
+    @property
+    def nearest(self) -> int:
+        """The PID above which ancestors are looked for; 0: there is none in this PID namespace."""
+        return self.signals or self.watch or 0
+
+
+def choose_parent() -> Parent:
+    """Which process this one is to die with.
+
+    Raises ValueError where the family's tokens are none.
+    """
+    kernel_parent: int = native.lib.pds_parent()
+    found = _multiprocessing_creator(kernel_parent)
+    if found is not None:
+        return found
+    if fork.daemon_bound_to:
+        return Parent(watch=fork.daemon_bound_to)
+    if native.lib.pds_parent_source():
+        return _by_signal(kernel_parent, FORK)
+    in_family = os.environ.get("PDEATHSIG", "0") not in environ.OFF and token.VARIABLE in os.environ
+    if in_family and not environ.untrusted_reason():
+        found = _by_token(kernel_parent)
+        if found is not None:
+            return found
+    return _by_signal(kernel_parent, GETPPID)
+
+
+def _by_signal(pid: int, known_by: str) -> Parent:
+    """The parent-death signal comes with the parent's credentials: it may be lost. Then the parent is watched too."""
+    return Parent(signals=pid, watch=None if native.lib.pds_parent_may_signal() else pid, known_by=known_by)
+
+
+def _multiprocessing_creator(kernel_parent: int) -> "Parent | None":
+    """Under a fork server: the process that asked for this one.
+
+    The kernel's parent is the server, which lives as long as its children. The creator is
+    multiprocessing.parent_process(), and holds the other end of its sentinel.
+    """
+    creator: "Any" = fork.multiprocessing_parent()
+    if creator is None or creator is fork.forkers_creator or creator.pid == kernel_parent:
+        return None
+    import select
+
+    sentinel = select.poll()
+    sentinel.register(creator.sentinel)
+    return Parent(watch=creator.pid, is_still_meant=lambda: not sentinel.poll(0))
+
+
+def _by_token(kernel_parent: int) -> "Parent | None":
+    """By the token in the environment; None: there is none of another process in this PID namespace.
+
+    A guard above that follows the head is preferred to the head itself: it tells once.
+    """
+    head = next((one for one in token.from_environment() if one.pid != os.getpid()), None)
+    if head is None or (head.pid_namespace and head.pid_namespace != procfs.namespace("pid")):
+        return None
+    if head.pid == kernel_parent and head.is_alive():
+        return _by_signal(kernel_parent, ENVIRONMENT)
+    guard = _guard_above(kernel_parent, head) if head.is_alive() else None
+    if guard is not None and guard.pid == kernel_parent:
+        return _by_signal(kernel_parent, ENVIRONMENT)
+    if guard is not None:
+        return Parent(watch=guard.pid, known_by=ENVIRONMENT, is_still_meant=guard.is_alive)
+    # A program between this process and the head may end and leave it behind: the head's guard
+    # ends it then. Without one, the program's death counts too.
+    signals = kernel_parent if environ.scope() != "tree" and _descends(kernel_parent, head.pid) else None
+    return Parent(signals=signals, watch=head.pid, known_by=ENVIRONMENT, is_still_meant=head.is_alive)
+
+
+def _guard_above(pid: int, head: token.Token) -> "token.Token | None":
+    """The guard at or above ``pid`` that ends all below it when ``head`` dies."""
+    follows = f"\0--parent\0{head.pid}:{head.start}\0"
+    try:
+        procfs.require_own_namespace()
+        for above, process in procfs.lineage(pid):
+            if above in (1, head.pid):
+                break
+            options = "\0".join(procfs.command(above)).partition("\0--\0")[0] + "\0"
+            if options.startswith("pdeathsig-run\0") and follows in options and "\0--scope\0tree\0" in options:
+                return token.Token(above, process.start)
+    except OSError:
+        pass
+    return None
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    """Whether ``ancestor`` is ``pid`` or above it."""
+    try:
+        procfs.require_own_namespace()
+        return pid == ancestor or any(process.parent == ancestor for _, process in procfs.lineage(pid))
+    except OSError:
+        return False

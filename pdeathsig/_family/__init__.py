@@ -1,0 +1,1 @@
+"""The family: what ``PDEATHSIG`` in the environment binds, on and on."""

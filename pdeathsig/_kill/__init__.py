@@ -1,0 +1,1 @@
+"""Ending trees and groups that others started."""

@@ -1,0 +1,1 @@
+"""This process as a parent: starting programs that are bound to it."""
