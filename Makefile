@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a new machine needs; the rest is for those who work on pdeathsig.
 PYTHON ?= python3
 VENV := .venv
-SOURCES := $(wildcard c_src/* c_src/guard/* pdeathsig/*.py pdeathsig/*.start startup/*) build_ffi.py setup.py pyproject.toml
+SOURCES := $(shell find c_src pdeathsig startup -name '*.[ch]' -o -name '*.py' -o -name '*.start' -o -name '*.pth') build_ffi.py setup.py pyproject.toml
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DELETE_ON_ERROR:

@@ -64,13 +64,15 @@ forever()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("arguments", ["signal.SIGTERM, grace=5", "parent=1"])
-def test_what_it_cannot_do_is_a_clear_error(start: Start, backend: str, arguments: str) -> None:
+@pytest.mark.parametrize(
+    "call", ["arm(signal.SIGTERM, grace=5)", "arm(parent=1)", "kill_tree(os.getppid())", "kill_group(os.getppid())"]
+)
+def test_what_it_cannot_do_is_a_clear_error(start: Start, backend: str, call: str) -> None:
     tree = start(
         f"""
 import pdeathsig
 try:
-    pdeathsig.arm({arguments})
+    pdeathsig.{call}
 except NotImplementedError as error:
     say('refused', error)
 say('armed', pdeathsig.status().armed, pdeathsig.status().kernel_signal)

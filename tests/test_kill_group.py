@@ -14,7 +14,6 @@ from harness import WITHOUT_COMMAND_LINE, Process, line
 import pdeathsig
 
 EMPTY = ((), (), ())
-BACKENDS = ["compiled", "ctypes"]
 
 
 def shell(code: str, **options: Any) -> subprocess.Popen[bytes]:
@@ -29,8 +28,7 @@ def test_communicate_returns_as_nobody_holds_the_pipe() -> None:
         process.communicate()  # what watch(1) writes to it, and EOF
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_who_ignores_it_is_killed_after_the_grace(start: Start, backend: str) -> None:
+def test_who_ignores_it_is_killed_after_the_grace(start: Start) -> None:
     tree = start(
         """
 import pdeathsig
@@ -39,7 +37,6 @@ wait()
 ended = pdeathsig.kill_group(p, grace=0.2)
 say('ended', p.pid in ended.signalled, len(ended.signalled), *ended.killed, *ended.left)
 """,
-        PDEATHSIG_BACKEND=backend,
     )
     deaf = tree.process("deaf")
     deaf.wait_for_command("sleep")
@@ -102,8 +99,7 @@ def test_sigkill_leaves_resource_trackers_their_second() -> None:
         assert not name.exists()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_sigkill_leaves_a_resource_tracker_in_the_middle_of_exec_its_second(start: Start, backend: str) -> None:
+def test_sigkill_leaves_a_resource_tracker_in_the_middle_of_exec_its_second(start: Start) -> None:
     program = f"from actors import *\n{WITHOUT_COMMAND_LINE}forever()"
     tree = start(
         f"""
@@ -112,7 +108,6 @@ p = subprocess.Popen([sys.executable, '-c', {program!r}], start_new_session=True
 wait()
 say('ended', *pdeathsig.kill_group(p, signal.SIGKILL))
 """,
-        PDEATHSIG_BACKEND=backend,
     )
     assert tree.event("nameless").endswith(" ''"), "it has a command line"
     tree.send()

@@ -31,9 +31,9 @@ class Patch:
         self.original: "Any" = getattr(module, name, None)
 
     def apply(self) -> None:
-        """Put ours there. Two threads may do it at once: ours is never taken for an original."""
+        """Put ours there. If other code has put a function above ours meanwhile, nothing changes."""
         now = getattr(self._module, self._name, self.ours)
-        if now is not self.ours:
+        if now is not self.ours and not self._applied:
             self.original, self._applied = now, True
             if callable(self.ours):
                 _originals[self.ours] = now

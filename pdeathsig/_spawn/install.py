@@ -58,7 +58,7 @@ def install(sig: int = KILL, *, scope: "Scope" = "child", grace: "float | None" 
     if first:
         for patch in _PATCHES:
             patch.apply()
-        util.register_after_fork(_installed, _arm_worker)
+        util.register_after_fork(install, _arm_worker)
         when_imported("uvloop", uvloop.change)
 
 
@@ -78,24 +78,22 @@ def installed() -> bool:
     return _bound is not None
 
 
-def _installed(*arguments: Any) -> int:
-    if _bound is None or fork_exec.is_bound(arguments) or is_resource_tracker(arguments[0]):
-        return _beneath(*arguments)
-    return fork_exec.start(_bound, unpatched(_installed), arguments)
+def _fork_exec_patch(module: Any, name: str) -> Patch:
+    def bound_fork_exec(*arguments: Any) -> int:
+        if _bound is None or fork_exec.is_bound(arguments) or is_resource_tracker(arguments[0]):
+            pid: int = patch.original(*arguments)
+            return pid
+        return fork_exec.start(_bound, unpatched(bound_fork_exec), arguments)
 
-
-def _beneath(*arguments: Any) -> int:
-    """What ``_installed`` has replaced: subprocess's, or that of the module that it comes from."""
-    patch = _FORK_EXEC[-1] if _FORK_EXEC[-1].original is not None else _FORK_EXEC[0]
-    pid: int = patch.original(*arguments)
-    return pid
+    patch = Patch(module, name, bound_fork_exec)
+    return patch
 
 
 def _how_bound(args: Any, *_: object) -> "Binding | None":
     return None if is_resource_tracker(args) else _bound
 
 
-def _stub(name: str) -> Patch:
+def _os_patch(name: str) -> Patch:
     def stub(*arguments: Any, **options: Any) -> Any:
         return os_functions.call(name, _how_bound, patch.original, arguments, options)
 
@@ -108,10 +106,10 @@ def _arm_worker(_: object) -> None:
         arm.arm(_bound.sig)
 
 
-_FORK_EXEC = [Patch(_posixsubprocess, "fork_exec", _installed), Patch(subprocess, "_fork_exec", _installed)]
 _PATCHES = [
-    *_FORK_EXEC,
+    _fork_exec_patch(_posixsubprocess, "fork_exec"),
+    _fork_exec_patch(subprocess, "_fork_exec"),
     Patch(subprocess, "_USE_POSIX_SPAWN", False),
-    *(_stub(name) for name in OS_FUNCTIONS if native.backend == "compiled"),
+    *(_os_patch(name) for name in OS_FUNCTIONS if native.backend == "compiled"),
 ]
 uvloop.is_bound.append(installed)
