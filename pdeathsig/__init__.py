@@ -9,10 +9,11 @@ In a parent that must use ``subprocess``::
 
     subprocess.Popen(cmd, preexec_fn=pdeathsig.preexec())
 
-Programs that count their milliseconds import this first. So only the shim is loaded here, without cffi: it must see
-every fork from now on. The rest comes on first use.
+Start-up time matters, so only the shim is loaded here, without cffi: it must see every fork from
+now on. The rest comes on first use.
 
-PYTEST_DONT_REWRITE: pytest rewrites the assertions of packages that have a plugin, and warns where it comes too late.
+PYTEST_DONT_REWRITE: pytest rewrites the assertions of packages that have a plugin, and warns where
+it comes too late.
 """
 
 import os
@@ -124,6 +125,7 @@ def _load_quick() -> "Any":
             continue
         module = create_dynamic(type(__spec__)(f"{__name__}._quick", None, origin=path))
         exec_dynamic(module)
+        sys.modules[f"{__name__}._quick"] = module
         return module
     return None  # built without it: _base.fallback stands in
 

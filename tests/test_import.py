@@ -54,7 +54,7 @@ def test_auto_loads_nothing_heavy() -> None:
     loaded = run(  # cpyext is PyPy's C-API
         "import sys; before = {*sys.modules, 'cpyext'}; import pdeathsig.auto; print(*sorted(set(sys.modules) - before))"
     )
-    assert loaded.stdout.split() == ["pdeathsig", "pdeathsig.auto"]
+    assert loaded.stdout.split() == ["pdeathsig", "pdeathsig._quick", "pdeathsig.auto"]
 
 
 def test_unset_environment_loads_nothing() -> None:

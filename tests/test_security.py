@@ -115,7 +115,7 @@ print([name for name in os.environ if name.startswith('PDEATHSIG')])
     command = [*privileged(reachable), "-S", "-c", code]  # type: ignore[operator]
     hostile = environment(PDEATHSIG=value, PDEATHSIG_PARENT="1:1", PDEATHSIG_QUIET="1", PYTHONHOME=sys.base_prefix)
     ended = subprocess.run(command, env=hostile, capture_output=True, text=True, check=False, cwd="/", **AS_USER)  # type: ignore[call-overload]
-    why = "PDEATHSIG was set, and is ignored: this program has more rights than who started it (AT_SECURE)"
+    why = "PDEATHSIG was set, and is ignored: this program has more rights than the process that started it (AT_SECURE)"
     assert (ended.stdout, ended.stderr) == (f"False; {why}\n[]\n", "")
 
 

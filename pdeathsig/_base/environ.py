@@ -12,8 +12,7 @@ docs/security.md.
 import os
 import sys
 
-from pdeathsig import _quick
-
+from . import native
 from .checks import ANCESTORS_MAX, SCOPES, check_grace, check_signal, signal_name
 
 TYPE_CHECKING = False
@@ -24,7 +23,6 @@ ANCESTORS = "PDEATHSIG_ANCESTORS"
 OFF = ("", "0")
 # By default these are ignored, or stop a process: armed with one, it would live on.
 _HARMLESS = ("SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH")
-_AT_SECURE = 23  # getauxval(3)
 
 # State of this process: why PDEATHSIG, though set, is not followed; empty: it is, or is not set.
 ignored_because = ""
@@ -38,16 +36,7 @@ def untrusted_reason() -> str:
     """
     if sys.flags.ignore_environment:
         return "this Python was started with -E or -I"
-    return "this program has more rights than the process that started it (AT_SECURE)" if is_secure() else ""
-
-
-def is_secure() -> bool:
-    """Whether the kernel says AT_SECURE: getauxval(3)."""
-    if _quick is not None:
-        return bool(_quick.secure())
-    import ctypes
-
-    return bool(ctypes.CDLL(None).getauxval(ctypes.c_ulong(_AT_SECURE)))
+    return "this program has more rights than the process that started it (AT_SECURE)" if native.is_secure() else ""
 
 
 def parse(value: str) -> "tuple[int, float | None]":

@@ -24,7 +24,7 @@ _COMPILED = "needs the compiled extension: install pdeathsig where there is a C 
 
 
 def prctl_number(machine: str, bits: int) -> int:
-    """Return the system call's number for what os.uname().machine says. Raises NotImplementedError."""
+    """Return prctl's number for what os.uname().machine says. Raises NotImplementedError."""
     table = PRCTL_32 if bits == 32 else PRCTL
     if machine not in table:
         raise NotImplementedError(

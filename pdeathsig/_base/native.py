@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 quick: "Any" = _quick  # the way into the extension without cffi; None: not compiled
 ffi: "Any" = None
 lib: "Any" = None  # the extension's functions (c_src/pdeathsig.h), or fallback.Library
+_AT_SECURE = 23
 backend = ""  # "compiled", "ctypes", "syscall"; empty: not Linux
 
 
@@ -51,8 +52,20 @@ def failed_call() -> str:
     return str(ffi.string(lib.pds_failed_call()), "ascii") if ffi else "prctl"
 
 
+def is_secure() -> bool:
+    """Whether this program has more rights than its starter: AT_SECURE, getauxval(3)."""
+    if quick is not None:
+        return bool(quick.secure())
+    import ctypes
+
+    return bool(ctypes.CDLL(None).getauxval(ctypes.c_ulong(_AT_SECURE)))
+
+
 def pidfd_open(pid: int) -> int:
-    """``os.pidfd_open``, also for a Python without it: PyPy, or one built on an older system. Raises OSError."""
+    """``os.pidfd_open``, also for a Python without it: PyPy, or one built on an older system.
+
+    Raises OSError.
+    """
     if hasattr(os, "pidfd_open"):
         return os.pidfd_open(pid)
     import ctypes
@@ -69,10 +82,8 @@ def _load() -> str:
     if not sys.platform.startswith("linux"):
         return ""
     wanted = os.environ.get("PDEATHSIG_BACKEND", "")
-    if wanted:
-        from .environ import untrusted_reason
-
-        wanted = "" if untrusted_reason() else wanted
+    if wanted and (sys.flags.ignore_environment or is_secure()):
+        wanted = ""  # docs/security.md
     if wanted not in ("", "compiled", "ctypes", "syscall"):
         raise ImportError(f"PDEATHSIG_BACKEND={wanted!r}: not one of compiled, ctypes, syscall")
     if wanted in ("", "compiled") and quick is not None:

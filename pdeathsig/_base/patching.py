@@ -31,7 +31,7 @@ class Patch:
         self.original: "Any" = getattr(module, name, None)
 
     def apply(self) -> None:
-        """Put ours there. If other code has put a function above ours meanwhile, nothing changes."""
+        """Put ours there. A function that other code has put above ours meanwhile stays."""
         now = getattr(self._module, self._name, self.ours)
         if now is not self.ours and not self._applied:
             self.original, self._applied = now, True
@@ -40,7 +40,7 @@ class Patch:
             setattr(self._module, self._name, self.ours)
 
     def undo(self) -> None:
-        """Take it back. A function that has been put above ours stays, and finds the original beneath."""
+        """Take it back. A function that other code has put above ours stays."""
         if self._applied and getattr(self._module, self._name) is self.ours:
             self._applied = False
             setattr(self._module, self._name, self.original)

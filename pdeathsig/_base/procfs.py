@@ -46,7 +46,10 @@ def read(pid: int) -> "Process | None":
 
 
 def shows_own_namespace() -> bool:
-    """Whether the numbers in /proc are those of this process's PID namespace. Raises OSError: no /proc."""
+    """Whether the numbers in /proc are those of this process's PID namespace.
+
+    Raises OSError where there is no /proc.
+    """
     return os.readlink("/proc/self") == str(os.getpid())
 
 
@@ -72,7 +75,7 @@ def lives(pid: int, start: int) -> bool:
 
 
 def exists(pid: int) -> bool:
-    """Whether there is a process with this PID, be it a zombie: kill(2) finds it where /proc hides it."""
+    """Whether there is such a process, be it a zombie: kill(2) finds it where /proc hides it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

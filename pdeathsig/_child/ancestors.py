@@ -12,7 +12,7 @@ from .._base import procfs
 
 
 class Chain:
-    """``count`` processes above ``nearest``, or fewer: PID 1 is not one of them, as it cannot die first."""
+    """``count`` processes above ``nearest``, or fewer. PID 1 is not one: it cannot die first."""
 
     def __init__(self, nearest: int, count: int) -> None:
         """Raises OSError where /proc hides which process is another's parent."""

@@ -1,4 +1,4 @@
-"""exec in a process whose forked children arm themselves: the program that such a child becomes is bound too.
+"""exec in a forked child that arms itself: the program that it becomes is bound too.
 
 The handler that tells the parent's death from a thread's ends with the exec. So right before it the
 signal itself takes over, from whatever follows the process that forked this one: the kernel's

@@ -3,7 +3,7 @@
 A daemon is made by fork, setsid, fork; then the process in the middle exits (daemon(7)). Bound to
 that one, it would die as soon as it has been made. So it is bound to what that one was bound to.
 The process in the middle is a plain fork that has itself called setsid(2). It is no worker of
-multiprocessing, whose children are to die with it, and not on a terminal of its own by forkpty(3).
+multiprocessing (its children are to die with it), and not on a terminal of its own by forkpty(3).
 
 State of this process, all of it written by ``_arm.arm`` and ``_family.membership.join``, or in a
 forked child by the handler at the end of this file.
@@ -38,8 +38,8 @@ class Inherited:
 
 
 inherited: "Inherited | None" = None
-# Modules whose calls of fork are followed by exec: a child there does not arm itself, as the exec
-# would end the handler, and the carrier signal then kill.
+# Modules that call exec right after fork. A child of theirs does not arm itself: the exec would
+# end the handler, and the carrier signal would then kill.
 exec_callers = {"subprocess"}
 # What a family adds, after the child has armed itself, and where it could not.
 after_rearming: "Callable[[], None] | None" = None

@@ -28,7 +28,7 @@ class Parent:
         is_still_meant: "Callable[[], bool] | None" = None,
     ) -> None:
         self.signals = signals
-        """PID of the process whose parent-death signal tells. 0: outside this PID namespace."""
+        """PID of the parent that the kernel's signal tells of. 0: outside this PID namespace."""
         self.watch = watch
         """PID of the process to watch by pidfd."""
         self.known_by = known_by
@@ -63,7 +63,7 @@ def choose_parent() -> Parent:
 
 
 def _by_signal(pid: int, known_by: str) -> Parent:
-    """The parent-death signal comes with the parent's credentials: it may be lost. Then the parent is watched too."""
+    """A parent that may not signal this process is watched too: its parent-death signal is lost."""
     return Parent(signals=pid, watch=None if native.lib.pds_parent_may_signal() else pid, known_by=known_by)
 
 
@@ -84,7 +84,7 @@ def _multiprocessing_creator(kernel_parent: int) -> "Parent | None":
 
 
 def _by_token(kernel_parent: int) -> "Parent | None":
-    """By the token in the environment; None: there is none of another process in this PID namespace.
+    """By the token in the environment; None: it has none of another process in this namespace.
 
     A guard above that follows the head is preferred to the head itself: it tells once.
     """

@@ -52,7 +52,7 @@ def own() -> Token:
 
 
 def from_environment() -> "list[Token]":
-    """Those in the environment, nearest first. Raises ValueError where that is no list of tokens."""
+    """Those in the environment, nearest first. Raises ValueError where it has others."""
     value = os.environ.get(VARIABLE, "")
     found = []
     for text in value.split(",") if value else ():

@@ -42,7 +42,7 @@ def put(terms: "Terms") -> None:
 
 
 def import_programs() -> None:
-    """Before a fork: while another thread imports, it leaves the child an import lock that is never released."""
+    """Before a fork: a child cannot import while a lock of another thread is held."""
     from .._spawn import guard  # noqa: F401
     from . import programs  # noqa: F401
 
@@ -83,7 +83,7 @@ def _change_uvloop(module: "Any") -> None:
 
 
 def _change_torch(spawn: "Any") -> None:
-    """Its workers bind themselves to the thread that started them, by SIGINT: that would take the place of ours."""
+    """Its workers bind themselves to the thread that started them, which would undo ours."""
     real: "Callable[[int], None] | None" = getattr(spawn, "_prctl_pr_set_pdeathsig", None)
     if real is None:
         return

@@ -1,4 +1,4 @@
-"""Membership: a Python that starts with ``PDEATHSIG`` in its environment arms itself and what it starts.
+"""Membership: a Python that starts with ``PDEATHSIG`` arms itself, and binds what it starts.
 
 ``start()`` runs in every such Python, from pdeathsig.pth (pdeathsig.start from 3.15 on).
 State of this process: ``terms``, ``started_by_site``, and the hooks that ``join()`` sets below.
@@ -30,7 +30,7 @@ def start() -> None:
 
 
 def follow() -> None:
-    """Arm this process and its family as ``PDEATHSIG`` says. A value that cannot be followed ends the program."""
+    """Arm this process and its family as ``PDEATHSIG`` says. A bad value ends the program."""
     value = os.environ.get("PDEATHSIG", "")
     environ.ignored_because = environ.untrusted_reason() if value not in environ.OFF else ""
     if environ.ignored_because:
@@ -77,7 +77,7 @@ def join(new_terms: Terms, ancestors: int = 1) -> None:
 
 
 def _export() -> None:
-    """Tell what this process starts whose child it is. A forked child is a member too."""
+    """Put this process's token into the environment. A forked child is a member too."""
     skipped = (os.getpid(), fork.daemon_maker_pid())
     bound_to = [one for one in token.from_environment() if one.pid not in skipped][:1]
     os.environ[token.VARIABLE] = ",".join(map(str, [token.own(), *bound_to]))
@@ -89,7 +89,7 @@ def _exit_unprotected(error: OSError) -> None:
 
 
 def _forget_if_secure() -> None:
-    """As ld.so(8) does with its own variables: what this program starts may have its rights, and no AT_SECURE."""
-    if environ.is_secure():
+    """As ld.so(8) does: what this program starts may have its rights, and no AT_SECURE."""
+    if native.is_secure():
         for name in [name for name in os.environ if name.startswith("PDEATHSIG")]:
             del os.environ[name]

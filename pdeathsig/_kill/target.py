@@ -1,4 +1,4 @@
-"""What may be ended: a process object of subprocess, asyncio, multiprocessing or psutil, or a PID."""
+"""What may be ended: a PID, or a process object of another library."""
 
 from typing import Any, Protocol
 
@@ -11,7 +11,10 @@ class HasPid(Protocol):
 
 
 class Target:
-    """One adapter for all of them. An object that says that it has ended has a PID that may be another's."""
+    """One adapter for all of them.
+
+    Once an object says that its process has ended, its PID may be another's.
+    """
 
     def __init__(self, target: "HasPid | int") -> None:
         """Raises TypeError or ValueError that names the argument."""

@@ -1,4 +1,4 @@
-"""End what somebody else started, now: a tree of processes, or a process group."""
+"""End what other code started, now: a tree of processes, or a process group."""
 
 import errno
 import os
@@ -15,47 +15,52 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _SLICE = 0.1  # seconds in C before Python may run its signal handlers
-_AFTER_SIGKILL = 5.0  # seconds; who then still is there, waits in the kernel
+_AFTER_SIGKILL = 5.0  # seconds; a process that is still there then waits in the kernel
 _TRACKERS = 1.0  # seconds for a resource tracker to unlink what the others left
 _SIGNALLED, _KILLED, _GONE = 4, 8, 64  # of c_src/pdeathsig.h
 
 
 class Ended(NamedTuple):
-    """What ``kill_tree`` and ``kill_group`` did. All empty: nobody was there any more."""
+    """What ``kill_tree`` and ``kill_group`` did. All empty: there was no process any more."""
 
     signalled: "tuple[int, ...]"
     """PIDs that were sent the signal."""
     killed: "tuple[int, ...]"
     """PIDs that needed SIGKILL after the grace, also those that were started meanwhile."""
     left: "tuple[int, ...]"
-    """PIDs that live on: those we may not signal (EPERM), and those that even SIGKILL has not ended within 5 s, as they
-    wait in the kernel (state D)."""
+    """PIDs that live on: those that this process may not signal (EPERM), and those that even
+    SIGKILL has not ended within 5 s, as they wait in the kernel (state D)."""
 
 
 def kill_tree(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> Ended:
     """End a process and all below it, now, and wait until they are gone.
 
-    All of them are stopped first, so that none escapes by forking. Then each gets ``sig``, and goes on; also those that
-    were stopped before. Whoever still lives when the grace is over gets SIGKILL, with all that they have started
-    meanwhile. It returns as soon as the last one is gone. Zombies are gone: only a ``subprocess.Popen`` that is the
-    target is reaped, as by its ``poll()``.
+    All of them are stopped first, so that none escapes by forking. Then each gets ``sig``, and goes
+    on; also those that were stopped before. What still lives when the grace is over gets SIGKILL,
+    with all that it has started meanwhile. It returns as soon as the last one is gone. Zombies are
+    gone: only a ``subprocess.Popen`` that is the target is reaped, as by its ``poll()``.
 
-    The resource trackers of multiprocessing and loky, and torch_shm_manager, come last. They are not signalled: they
-    unlink the shared memory that the others left, and go by themselves; after a second they get SIGKILL.
+    The resource trackers of multiprocessing and loky, and torch_shm_manager, come last. They are
+    not signalled: they unlink the shared memory that the others left, and exit by themselves. After
+    a second they get SIGKILL.
 
-    Out of reach is who is not below the target any more: a daemon whose parent has ended, before or by ``sig``.
+    Out of reach is what is not below the target any more: a daemon that lost its parent, before or
+    by ``sig``.
 
-    :param target: a ``subprocess.Popen``, a Process of asyncio, multiprocessing or psutil, or a PID. Of an object that
-        says that it has ended, the PID may be another's: nothing is done. A mere PID is believed.
+    :param target: a ``subprocess.Popen``, a Process of asyncio, multiprocessing or psutil, or a
+        PID. Of an object that says that it has ended, the PID may be another's: nothing is done. A
+        mere PID is believed.
     :param sig: a signal number. With SIGKILL there is no grace.
     :param grace: seconds between ``sig`` and SIGKILL; 0: none.
 
-    Returns an ``Ended``. Raises ProcessLookupError if there is no process with that PID; TypeError or ValueError that
-    names the argument, also if the target is this process or one that it descends from; OSError with the name of the
-    system call. A KeyboardInterrupt gets through while it waits; nobody is stopped then, nor when it raises.
+    Returns an ``Ended``. Raises ProcessLookupError if there is no process with that PID; TypeError
+    or ValueError that names the argument, also if the target is this process or one that it
+    descends from; OSError with the name of the system call; NotImplementedError where the
+    extension is not compiled. A KeyboardInterrupt gets through while it waits; no process is
+    stopped then, nor when it raises.
 
-    Rests on pidfd_open(2), pidfd_send_signal(2) and proc_tid_children(5); without them (Linux before 5.3), on PIDs
-    compared with their start time, and on proc_pid_stat(5).
+    Rests on pidfd_open(2), pidfd_send_signal(2) and proc_tid_children(5); without them (Linux
+    before 5.3), on PIDs compared with their start time, and on proc_pid_stat(5).
     """
     native.require_extension("kill_tree()")
     sig, grace = check_signal(sig), _check_grace(grace)
@@ -79,14 +84,15 @@ def kill_tree(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> E
 def kill_group(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> Ended:
     """End the process group of a process, now, and wait until its members are gone.
 
-    All get ``sig`` at once, and go on if they were stopped. Whoever still lives when the grace is over gets SIGKILL.
-    Resource trackers, which ignore SIGTERM, are treated as by ``kill_tree``.
+    All get ``sig`` at once, and go on if they were stopped. What still lives when the grace is over
+    gets SIGKILL. Resource trackers, which ignore SIGTERM, are treated as by ``kill_tree``.
 
-    Where the target led its group and has been reaped, its PID is still the group's number as long as there are
-    members: a shell's background jobs are reached by the shell's ``Popen``. If a process has that PID again, the group
-    was another's: nothing is done.
+    Where the target led its group and has been reaped, its PID is still the group's number as long
+    as there are members: a shell's background jobs are reached by the shell's ``Popen``. If a
+    process has that PID again, the group was another's: nothing is done.
 
-    Takes, returns and raises what ``kill_tree`` does; ValueError if it is the group of this process. Rests on kill(2).
+    Takes, returns and raises what ``kill_tree`` does; ValueError if it is the group of this
+    process. Rests on kill(2).
     """
     native.require_extension("kill_group()")
     sig, grace = check_signal(sig), _check_grace(grace)
@@ -107,7 +113,7 @@ def kill_group(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> 
 
 
 def end_now(processes: "Iterable[tuple[int, int]]") -> Ended:
-    """SIGKILL to these processes, given by PID and start time, and all below, as ``kill_tree`` does it."""
+    """Send SIGKILL to these processes (PID, start time) and all below, as ``kill_tree`` does."""
     with _ending(processes) as ending:
         return _end(ending, SIGKILL, 0)
 
@@ -188,7 +194,7 @@ def _group(leader: Target) -> "int | None":
 
 
 class _Ending:
-    """c_src/kill_tree.c."""
+    """Owns a struct pds_ending (c_src/pdeathsig.h)."""
 
     def __init__(self, group: int) -> None:
         self._raw = native.ffi.new("struct pds_ending *", {"group": group})
