@@ -1,15 +1,17 @@
 /* pdeathsig._quick: a second way into this same shared object, for start-up.
  *
- * Importing cffi's backend costs half a millisecond, more than all else that arming at start-up takes. So what
- * `import pdeathsig` and `import pdeathsig.auto` need is reached without it, by a plain extension module (PEP 489,
- * "Multiple modules in one library"; pdeathsig/__init__.py loads it); and so is the one call that is to cost no more
- * than its two system calls, and the one that is beneath every start of a program (fork_exec.c). Everything else goes
- * through cffi. */
+ * Importing cffi's backend costs half a millisecond, more than all else that arming at start-up takes. So what a
+ * start-up calls is reached without it, by a plain extension module (PEP 489, "Multiple modules in one library";
+ * pdeathsig/__init__.py loads it); and so is what is beneath every start of a program (fork_exec.c). These functions
+ * have the names and the contract of pdeathsig.h. All others are reached by cffi. */
+#define PY_SSIZE_T_CLEAN
 #include "fork_exec.h"
 #include "pdeathsig.h"
 
 #include <signal.h>
 #include <sys/auxv.h>
+
+enum { WATCHES_MAX = 64 };
 
 static PyObject *armed(PyObject *module, PyObject *none)
 {
@@ -22,23 +24,75 @@ static PyObject *parent(PyObject *module, PyObject *none)
 {
     (void)module;
     (void)none;
-    return PyLong_FromLong(pds_parent_may_signal() ? pds_parent() : -1);
+    return PyLong_FromLong(pds_parent());
 }
 
-static PyObject *arm_kill(PyObject *module, PyObject *notice)
-{
-    (void)module;
-    const char *text = PyBytes_AsString(notice);
-    if (text == NULL)
-        return NULL;
-    return PyLong_FromLong(pds_arm(SIGKILL, 0, pds_parent(), text, NULL, 0, ""));
-}
-
-static PyObject *arm_thread_kill(PyObject *module, PyObject *none)
+static PyObject *parent_source(PyObject *module, PyObject *none)
 {
     (void)module;
     (void)none;
-    return PyBool_FromLong(pds_arm_thread(SIGKILL) == 0);
+    return PyLong_FromLong(pds_parent_source());
+}
+
+static PyObject *parent_may_signal(PyObject *module, PyObject *none)
+{
+    (void)module;
+    (void)none;
+    return PyLong_FromLong(pds_parent_may_signal());
+}
+
+static PyObject *failed_call(PyObject *module, PyObject *none)
+{
+    (void)module;
+    (void)none;
+    return PyUnicode_FromString(pds_failed_call());
+}
+
+static PyObject *lifeline_for_forked(PyObject *module, PyObject *wanted)
+{
+    (void)module;
+    pds_lifeline_for_forked(PyObject_IsTrue(wanted));
+    Py_RETURN_NONE;
+}
+
+/* The items of a sequence as PIDs. -1: an exception is set. */
+static int read_pids(PyObject *sequence, int *pids)
+{
+    Py_ssize_t count = PySequence_Size(sequence);
+    if (count > WATCHES_MAX) {
+        PyErr_SetString(PyExc_ValueError, "too many processes to watch");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PySequence_GetItem(sequence, i);
+        if (item == NULL)
+            return -1;
+        pids[i] = (int)PyLong_AsLong(item);
+        Py_DECREF(item);
+        if (PyErr_Occurred())
+            return -1;
+    }
+    return (int)count;
+}
+
+static PyObject *arm(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int sig, parent, given, pids[WATCHES_MAX], result;
+    long long grace_ns;
+    const char *notice, *watch_notices;
+    Py_ssize_t length;
+    PyObject *watches;
+    if (!PyArg_ParseTuple(args, "iLiyOiy#", &sig, &grace_ns, &parent, &notice, &watches, &given, &watch_notices,
+                          &length))
+        return NULL;
+    int count = read_pids(watches, pids);
+    if (count < 0)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    result = pds_arm(sig, grace_ns, parent, notice, pids, count, watch_notices);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromLong(result);
 }
 
 static PyObject *secure(PyObject *module, PyObject *none)
@@ -60,11 +114,13 @@ static PyObject *in_main_interpreter(PyObject *module, PyObject *none)
 }
 
 static PyMethodDef methods[] = {
-    {"armed", armed, METH_NOARGS, "pds_armed()"},
-    {"parent", parent, METH_NOARGS, "pds_parent(), or -1 if its parent-death signal would not reach us"},
-    {"arm_kill", arm_kill, METH_O, "pds_arm() on our parent with SIGKILL; takes the line for stderr"},
-    {"arm_thread_kill", arm_thread_kill, METH_NOARGS,
-     "whether pds_arm_thread(SIGKILL) succeeded, with our parent alive"},
+    {"pds_armed", armed, METH_NOARGS, ""},
+    {"pds_arm", arm, METH_VARARGS, ""},
+    {"pds_parent", parent, METH_NOARGS, ""},
+    {"pds_parent_source", parent_source, METH_NOARGS, ""},
+    {"pds_parent_may_signal", parent_may_signal, METH_NOARGS, ""},
+    {"pds_failed_call", failed_call, METH_NOARGS, ""},
+    {"pds_lifeline_for_forked", lifeline_for_forked, METH_O, ""},
     {"secure", secure, METH_NOARGS, "getauxval(AT_SECURE)"},
     {"in_main_interpreter", in_main_interpreter, METH_NOARGS, "whether this is no subinterpreter"},
     {"fork_exec", pds_fork_exec, METH_VARARGS, "CPython's fork_exec, with the child bound"},

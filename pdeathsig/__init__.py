@@ -110,7 +110,9 @@ def _before_fork() -> None:
 
     A fork while another thread imports leaves the child an import lock that is never released.
     """
-    from ._child import arm  # noqa: F401
+    from ._child import arm
+
+    arm.before_fork()
 
 
 def _load_quick() -> "Any":

@@ -7,9 +7,12 @@ import os
 import sys
 
 try:
-    from pdeathsig._family import membership
+    if os.environ["PDEATHSIG"] in ("", "0"):
+        os.environ.pop("PDEATHSIG_PARENT", None)  # as membership.follow() does, without its imports
+    else:
+        from pdeathsig._family import membership
 
-    membership.start()
+        membership.start()
 except BaseException as error:
     if os.environ["PDEATHSIG"] in ("", "0") or sys.flags.ignore_environment:
         raise

@@ -34,7 +34,7 @@ def test_the_process_stays_armed_as_it_is(start: Start, kind: str) -> None:
         f"""python({CREATE!r} + '''
 import pdeathsig
 before = str(pdeathsig.status())
-run({kind!r}, "import pdeathsig; os.write(1, b'armed %d\\\\\\\\n' % pdeathsig._quick.armed())")
+run({kind!r}, "import pdeathsig; os.write(1, b'armed %d\\\\\\\\n' % pdeathsig._quick.pds_armed())")
 say('same', str(pdeathsig.status()) == before)
 here('child')
 forever()''')
@@ -100,7 +100,7 @@ with InterpreterPoolExecutor(2) as pool:
     say('sums', *pool.map(sum, [(1, 2), (3, 4)]))
 from concurrent import interpreters
 sub = interpreters.create()
-sub.exec("import os, pdeathsig; os.write(1, b'armed %d\\\\\\\\n' % pdeathsig._quick.armed())")
+sub.exec("import os, pdeathsig; os.write(1, b'armed %d\\\\\\\\n' % pdeathsig._quick.pds_armed())")
 here('child')
 forever()''')
 forever()""",

@@ -50,6 +50,9 @@ class Library:
         self._lifeline = -1
         os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
 
+    def pds_failed_call(self) -> str:
+        return "prctl"
+
     def pds_parent(self) -> int:
         return self._parent
 

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 quick: "Any" = _quick  # the way into the extension without cffi; None: not compiled
-ffi: "Any" = None
-lib: "Any" = None  # the extension's functions (c_src/pdeathsig.h), or fallback.Library
+lib: "Any" = None  # a Library, or the fallback's
 _AT_SECURE = 23
 backend = ""  # "compiled", "ctypes", "syscall"; empty: not Linux
 
@@ -47,11 +46,6 @@ def check(result: int) -> int:
     raise OSError(-result, f"{failed_call()}: {os.strerror(-result)}")
 
 
-def failed_call() -> str:
-    """Return the name of the system call that failed last on this thread."""
-    return str(ffi.string(lib.pds_failed_call()), "ascii") if ffi else "prctl"
-
-
 def is_secure() -> bool:
     """Whether this program has more rights than its starter: AT_SECURE, getauxval(3)."""
     if quick is not None:
@@ -77,8 +71,38 @@ def pidfd_open(pid: int) -> int:
     return pidfd
 
 
+def failed_call() -> str:
+    """Return the name of the system call that failed last on this thread."""
+    return str(lib.pds_failed_call())
+
+
+class Library:
+    """The functions and constants of c_src/pdeathsig.h.
+
+    Those that ``quick`` has are called without cffi, whose import costs a start-up half a
+    millisecond.
+    """
+
+    def __getattr__(self, name: str) -> "Any":
+        found = getattr(quick, name, None)
+        if found is None:
+            from pdeathsig._ffi import lib
+
+            found = getattr(lib, name)
+        setattr(self, name, found)  # the next time it is at hand
+        return found
+
+
+def __getattr__(name: str) -> "Any":
+    if name != "ffi":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pdeathsig._ffi import ffi
+
+    return ffi
+
+
 def _load() -> str:
-    global ffi, lib
+    global lib
     if not sys.platform.startswith("linux"):
         return ""
     wanted = os.environ.get("PDEATHSIG_BACKEND", "")
@@ -87,8 +111,7 @@ def _load() -> str:
     if wanted not in ("", "compiled", "ctypes", "syscall"):
         raise ImportError(f"PDEATHSIG_BACKEND={wanted!r}: not one of compiled, ctypes, syscall")
     if wanted in ("", "compiled") and quick is not None:
-        from pdeathsig._ffi import ffi, lib
-
+        lib = Library()
         return "compiled"
     if wanted == "compiled":
         raise ImportError("PDEATHSIG_BACKEND=compiled: pdeathsig was installed without its extension")

@@ -33,8 +33,11 @@ class Process:
 
 def stat(pid: "int | str") -> Process:
     """Read /proc/PID/stat. Raises OSError: the process is gone, or hidden."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return Process(file.read())
+    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)  # half as long as open(): start-up
+    try:
+        return Process(os.read(fd, 4096))
+    finally:
+        os.close(fd)
 
 
 def read(pid: int) -> "Process | None":

@@ -17,19 +17,11 @@ from . import fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
-
-# Set by a family: what to execute in the place of a program that does not arm itself. Takes the
-# path, the arguments and the environment (None: this process's). None: the program as it is.
-wrap_program: "Callable[[bytes, Any, Any], tuple[bytes, list[bytes]] | None] | None" = None
 
 
 def hold_across_exec(wanted: bool) -> None:
-    """Whether children forked from now on are held across exec."""
-    if native.backend != "compiled":
-        return
-    native.lib.pds_lifeline_for_forked(wanted)
+    """Whether forked children that arm themselves are held across exec."""
     for patch in _PATCHES:
         if wanted:
             patch.apply()
@@ -66,9 +58,9 @@ def _hand_over(sig: int, argv: "Any") -> None:
 
 def _wrapped(path: "Any", argv: "Any", *env: "Any", **named: "Any") -> "tuple[Any, ...]":
     env = env or tuple(named.values())
-    if wrap_program is None or isinstance(path, int):
+    if fork.wrap_program is None or isinstance(path, int):
         return path, argv, *env
-    program = wrap_program(os.fsencode(path), argv, *(env or (None,)))
+    program = fork.wrap_program(os.fsencode(path), argv, *(env or (None,)))
     return (path, argv, *env) if program is None else (*program, *env)
 
 

@@ -17,6 +17,7 @@ from .._base import native
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 class Inherited:
@@ -44,6 +45,10 @@ exec_callers = {"subprocess"}
 # What a family adds, after the child has armed itself, and where it could not.
 after_rearming: "Callable[[], None] | None" = None
 on_failure: "Callable[[OSError], None] | None" = None
+
+# What a family executes in the place of a program that does not arm itself. Takes the path, the
+# arguments and the environment (None: this process's). Returns None: the program as it is.
+wrap_program: "Callable[[bytes, Any, Any], tuple[bytes, list[bytes]] | None] | None" = None
 
 daemon_bound_to = 0  # PID; 0: this process is no daemon
 _own_daemons_bound_to = 0  # PID, if this process makes some

@@ -1,15 +1,27 @@
-"""Which process to die with, and how that is known."""
+"""Which process to die with, and how that is known.
+
+The members of a family know each other by tokens. Each armed member exports
+``PDEATHSIG_PARENT``: its token, then that of the member it is bound to. By it a child knows its
+parent: also when that one died before the child could look, when there is a shell in between, and
+when the child was forked away twice. A member that execs finds its own token first, and its
+parent's behind it.
+
+A token is PID:START:PIDNS:TIMENS. START is in clock ticks since boot as in /proc/PID/stat
+(proc_pid_stat(5), field 22). PIDNS and TIMENS are the inodes of the namespaces in which PID and
+START mean something. 0 or left out: not known.
+"""
 
 import os
 
 from .._base import environ, native, procfs
-from . import fork, token
+from . import fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+TOKENS = "PDEATHSIG_PARENT"
 # How the parent is known: Status.parent_known_by.
 FORK, ENVIRONMENT, GETPPID = "fork", "environment", "getppid"
 
@@ -41,6 +53,55 @@ class Parent:
         return self.signals or self.watch or 0
 
 
+class Token:
+    """One process. PIDs are used again; a PID with its start time is not."""
+
+    __slots__ = ("pid", "pid_namespace", "start", "time_namespace")
+
+    def __init__(self, pid: int, start: int = 0, pid_namespace: int = 0, time_namespace: int = 0) -> None:
+        self.pid, self.start = pid, start
+        self.pid_namespace, self.time_namespace = pid_namespace, time_namespace
+
+    def __str__(self) -> str:
+        return f"{self.pid}:{self.start}:{self.pid_namespace}:{self.time_namespace}"
+
+    def is_alive(self) -> bool:
+        """Whether that process is there and no zombie. One that /proc hides is taken to be."""
+        try:
+            procfs.require_own_namespace()
+            process = procfs.stat(self.pid)
+        except OSError:
+            return procfs.exists(self.pid)
+        comparable = self.start and self.time_namespace in (0, procfs.namespace("time"))
+        return process.alive and (process.start == self.start or not comparable)
+
+
+def own_token() -> Token:
+    """This process's."""
+    pid = os.getpid()
+    try:
+        procfs.require_own_namespace()
+        start = procfs.stat(pid).start
+    except OSError:
+        start = 0
+    return Token(pid, start, procfs.namespace("pid"), procfs.namespace("time"))
+
+
+def tokens() -> "list[Token]":
+    """Those in the environment, nearest first. Raises ValueError where it has others."""
+    value = os.environ.get(TOKENS, "")
+    found = []
+    for text in value.split(",") if value else ():
+        fields = text.split(":")
+        if not 2 <= len(fields) <= 4 or not all(field.isascii() and field.isdigit() for field in fields):
+            raise ValueError(f"{TOKENS}={value!r}: not PID:START:PIDNS:TIMENS")
+        token = Token(*(int(field[:20]) for field in fields))
+        if not 0 < token.pid < 2**31:
+            raise ValueError(f"{TOKENS}={value!r}: {token.pid} is not a PID")
+        found.append(token)
+    return found
+
+
 def choose_parent() -> Parent:
     """Which process this one is to die with.
 
@@ -54,7 +115,7 @@ def choose_parent() -> Parent:
         return Parent(watch=fork.daemon_bound_to)
     if native.lib.pds_parent_source():
         return _by_signal(kernel_parent, FORK)
-    in_family = os.environ.get("PDEATHSIG", "0") not in environ.OFF and token.VARIABLE in os.environ
+    in_family = os.environ.get("PDEATHSIG", "0") not in environ.OFF and TOKENS in os.environ
     if in_family and not environ.untrusted_reason():
         found = _by_token(kernel_parent)
         if found is not None:
@@ -88,7 +149,7 @@ def _by_token(kernel_parent: int) -> "Parent | None":
 
     A guard above that follows the head is preferred to the head itself: it tells once.
     """
-    head = next((one for one in token.from_environment() if one.pid != os.getpid()), None)
+    head = next((one for one in tokens() if one.pid != os.getpid()), None)
     if head is None or (head.pid_namespace and head.pid_namespace != procfs.namespace("pid")):
         return None
     if head.pid == kernel_parent and head.is_alive():
@@ -104,7 +165,7 @@ def _by_token(kernel_parent: int) -> "Parent | None":
     return Parent(signals=signals, watch=head.pid, known_by=ENVIRONMENT, is_still_meant=head.is_alive)
 
 
-def _guard_above(pid: int, head: token.Token) -> "token.Token | None":
+def _guard_above(pid: int, head: Token) -> "Token | None":
     """The guard at or above ``pid`` that ends all below it when ``head`` dies."""
     follows = f"\0--parent\0{head.pid}:{head.start}\0"
     try:
@@ -114,7 +175,7 @@ def _guard_above(pid: int, head: token.Token) -> "token.Token | None":
                 break
             options = "\0".join(procfs.command(above)).partition("\0--\0")[0] + "\0"
             if options.startswith("pdeathsig-run\0") and follows in options and "\0--scope\0tree\0" in options:
-                return token.Token(above, process.start)
+                return Token(above, process.start)
     except OSError:
         pass
     return None

@@ -12,24 +12,39 @@ import os
 
 from .._base import native
 from .._base.patching import OS_FUNCTIONS, Patch, look_like, unpatched, when_imported
-from .._child import arm, exec
+from .._child import arm, fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .terms import Terms
 
-_terms: "Terms"
+class Terms:
+    """Signal, grace and scope, as ``PDEATHSIG`` and ``PDEATHSIG_SCOPE`` say."""
+
+    __slots__ = ("arms_at_start", "grace", "scope", "sig")
+
+    def __init__(self, sig: int, grace: "float | None", scope: str, arms_at_start: bool) -> None:
+        self.sig, self.grace, self.scope = sig, grace, scope
+        self.arms_at_start = arms_at_start
+        """Whether another run of this Python arms itself, as site has started this one so."""
+
+    @property
+    def gives_guards(self) -> bool:
+        """Whether programs that do not arm themselves get a guard."""
+        return (self.grace, self.scope) != (None, "child")
+
+
+_terms: Terms
 _is_put = False
 
 
-def put(terms: "Terms") -> None:
+def put(terms: Terms) -> None:
     """From now on what this process starts is bound by these terms."""
     global _terms, _is_put
     _terms = terms
-    exec.wrap_program = _wrap_program if terms.gives_guards else None
+    fork.wrap_program = _wrap_program if terms.gives_guards else None
     if _is_put:
         return
     _is_put = True

@@ -8,9 +8,9 @@ import os
 import sys
 
 from .._base import environ, native
-from .._child import arm, fork, token
+from .._child import arm, fork, parent
 from . import hooks
-from .terms import Terms
+from .hooks import Terms
 
 # How this process binds what it starts. None: it is no member.
 terms: "Terms | None" = None
@@ -37,12 +37,12 @@ def follow() -> None:
         _forget_if_secure()
         return
     if value in environ.OFF:
-        os.environ.pop(token.VARIABLE, None)  # a process that leaves the family leaves with all below
+        os.environ.pop(parent.TOKENS, None)  # a process that leaves the family leaves with all below
         return
     if environ.is_resource_tracker(sys.orig_argv):
         return
     # In a venv, before 3.15, site runs every .pth twice.
-    if native.quick is not None and native.quick.armed():
+    if native.quick is not None and native.quick.pds_armed():
         return
     try:
         sig, grace = environ.parse(value)
@@ -79,8 +79,8 @@ def join(new_terms: Terms, ancestors: int = 1) -> None:
 def _export() -> None:
     """Put this process's token into the environment. A forked child is a member too."""
     skipped = (os.getpid(), fork.daemon_maker_pid())
-    bound_to = [one for one in token.from_environment() if one.pid not in skipped][:1]
-    os.environ[token.VARIABLE] = ",".join(map(str, [token.own(), *bound_to]))
+    bound_to = [one for one in parent.tokens() if one.pid not in skipped][:1]
+    os.environ[parent.TOKENS] = ",".join(map(str, [parent.own_token(), *bound_to]))
 
 
 def _exit_unprotected(error: OSError) -> None:

@@ -16,14 +16,17 @@ from .._child.fork import parent_pid
 from .._spawn import fork_exec as spawn
 from .._spawn import guard_command, os_functions
 from .._spawn.binding import USUAL_GRACE, Binding, binding
-from .terms import Terms
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .hooks import Terms
 
 _OFF = (b"", b"0")
 _SITE = (b"PYTHONHOME", b"PYTHONNOUSERSITE")  # with others than ours, it may find other site-packages
 _WITHOUT_SITE = "EIsS"
 
 
-def fork_exec(terms: Terms, original: "Callable[..., int]", arguments: "tuple[Any, ...]") -> int:
+def fork_exec(terms: "Terms", original: "Callable[..., int]", arguments: "tuple[Any, ...]") -> int:
     """As CPython's."""
     bound = None if spawn.is_bound(arguments) else how_bound(terms, arguments[0], arguments[1], arguments[5])
     if bound is None:
@@ -32,7 +35,7 @@ def fork_exec(terms: Terms, original: "Callable[..., int]", arguments: "tuple[An
 
 
 def call_os_function(
-    terms: Terms, name: str, original: "Callable[..., Any]", arguments: "tuple[Any, ...]", options: "dict[str, Any]"
+    terms: "Terms", name: str, original: "Callable[..., Any]", arguments: "tuple[Any, ...]", options: "dict[str, Any]"
 ) -> Any:
     """As the function of os that has this name."""
 
@@ -42,7 +45,7 @@ def call_os_function(
     return os_functions.call(name, bind, original, arguments, options)
 
 
-def with_guard(terms: Terms, path: bytes, argv: Any, env: Any) -> "tuple[bytes, list[bytes]] | None":
+def with_guard(terms: "Terms", path: bytes, argv: Any, env: Any) -> "tuple[bytes, list[bytes]] | None":
     """What a forked child of a member executes instead; None: the program itself. The guard follows its parent."""
     bound = how_bound(terms, argv, [path], env)
     if bound is None or bound.guard is None:
@@ -52,7 +55,7 @@ def with_guard(terms: Terms, path: bytes, argv: Any, env: Any) -> "tuple[bytes, 
 
 
 def how_bound(
-    terms: Terms,
+    terms: "Terms",
     args: "Sequence[Any]",
     executables: "Sequence[bytes]",
     env: "Sequence[bytes] | Mapping[Any, Any] | None",

@@ -8,7 +8,7 @@ import atheris
 
 with atheris.instrument_imports(include=["pdeathsig"]):
     from pdeathsig._base import environ
-    from pdeathsig._child import parent, token
+    from pdeathsig._child import parent
 
 
 def value(text: str) -> None:
@@ -23,7 +23,7 @@ def value(text: str) -> None:
 def tokens(text: str) -> None:
     os.environ["PDEATHSIG_PARENT"] = text
     try:
-        found = token.from_environment()
+        found = parent.tokens()
     except ValueError:
         return
     for one in found:
