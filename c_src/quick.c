@@ -13,46 +13,53 @@
 
 enum { WATCHES_MAX = 64 };
 
-static PyObject *armed(PyObject *module, PyObject *none)
-{
-    (void)module;
-    (void)none;
-    return PyLong_FromLong(pds_armed());
-}
-
-static PyObject *parent(PyObject *module, PyObject *none)
-{
-    (void)module;
-    (void)none;
-    return PyLong_FromLong(pds_parent());
-}
-
-static PyObject *parent_source(PyObject *module, PyObject *none)
-{
-    (void)module;
-    (void)none;
-    return PyLong_FromLong(pds_parent_source());
-}
-
-static PyObject *parent_may_signal(PyObject *module, PyObject *none)
-{
-    (void)module;
-    (void)none;
-    return PyLong_FromLong(pds_parent_may_signal());
-}
-
-static PyObject *failed_call(PyObject *module, PyObject *none)
-{
-    (void)module;
-    (void)none;
-    return PyUnicode_FromString(pds_failed_call());
-}
+/* A function without arguments. */
+#define WITHOUT_ARGUMENTS(name, result)                                                                                \
+    static PyObject *name(PyObject *module, PyObject *none)                                                            \
+    {                                                                                                                  \
+        (void)module;                                                                                                  \
+        (void)none;                                                                                                    \
+        return result;                                                                                                 \
+    }
+WITHOUT_ARGUMENTS(armed, PyLong_FromLong(pds_armed()))
+WITHOUT_ARGUMENTS(disarm, PyLong_FromLong(pds_disarm()))
+WITHOUT_ARGUMENTS(parent, PyLong_FromLong(pds_parent()))
+WITHOUT_ARGUMENTS(parent_source, PyLong_FromLong(pds_parent_source()))
+WITHOUT_ARGUMENTS(parent_may_signal, PyLong_FromLong(pds_parent_may_signal()))
+WITHOUT_ARGUMENTS(failed_call, PyUnicode_FromString(pds_failed_call()))
+WITHOUT_ARGUMENTS(secure, PyBool_FromLong(getauxval(AT_SECURE) != 0))
+#ifdef PYPY_VERSION /* it has one only */
+WITHOUT_ARGUMENTS(in_main_interpreter, PyBool_FromLong(1))
+#else
+WITHOUT_ARGUMENTS(in_main_interpreter, PyBool_FromLong(PyInterpreterState_GetID(PyInterpreterState_Get()) == 0))
+#endif
 
 static PyObject *lifeline_for_forked(PyObject *module, PyObject *wanted)
 {
     (void)module;
     pds_lifeline_for_forked(PyObject_IsTrue(wanted));
     Py_RETURN_NONE;
+}
+
+static PyObject *exec_begins(PyObject *module, PyObject *sig)
+{
+    (void)module;
+    return PyLong_FromLong(pds_exec_begins((int)PyLong_AsLong(sig)));
+}
+
+static PyObject *exec_failed(PyObject *module, PyObject *none)
+{
+    (void)module;
+    (void)none;
+    pds_exec_failed();
+    Py_RETURN_NONE;
+}
+
+static PyObject *fire(PyObject *module, PyObject *notice)
+{
+    (void)module;
+    const char *text = PyBytes_AsString(notice);
+    return text == NULL ? NULL : PyLong_FromLong(pds_fire(text));
 }
 
 /* The items of a sequence as PIDs. -1: an exception is set. */
@@ -89,33 +96,17 @@ static PyObject *arm(PyObject *module, PyObject *args)
     int count = read_pids(watches, pids);
     if (count < 0)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    result = pds_arm(sig, grace_ns, parent, notice, pids, count, watch_notices);
-    Py_END_ALLOW_THREADS
-    return PyLong_FromLong(result);
-}
-
-static PyObject *secure(PyObject *module, PyObject *none)
-{
-    (void)module;
-    (void)none;
-    return PyBool_FromLong(getauxval(AT_SECURE) != 0);
-}
-
-static PyObject *in_main_interpreter(PyObject *module, PyObject *none)
-{
-    (void)module;
-    (void)none;
-#ifdef PYPY_VERSION /* which has one only */
-    Py_RETURN_TRUE;
-#else
-    return PyBool_FromLong(PyInterpreterState_GetID(PyInterpreterState_Get()) == 0);
-#endif
+    Py_BEGIN_ALLOW_THREADS result = pds_arm(sig, grace_ns, parent, notice, pids, count, watch_notices);
+    Py_END_ALLOW_THREADS return PyLong_FromLong(result);
 }
 
 static PyMethodDef methods[] = {
     {"pds_armed", armed, METH_NOARGS, ""},
     {"pds_arm", arm, METH_VARARGS, ""},
+    {"pds_disarm", disarm, METH_NOARGS, ""},
+    {"pds_exec_begins", exec_begins, METH_O, ""},
+    {"pds_exec_failed", exec_failed, METH_NOARGS, ""},
+    {"pds_fire", fire, METH_O, ""},
     {"pds_parent", parent, METH_NOARGS, ""},
     {"pds_parent_source", parent_source, METH_NOARGS, ""},
     {"pds_parent_may_signal", parent_may_signal, METH_NOARGS, ""},

@@ -110,9 +110,7 @@ def _before_fork() -> None:
 
     A fork while another thread imports leaves the child an import lock that is never released.
     """
-    from ._child import arm
-
-    arm.before_fork()
+    from ._child import arm  # noqa: F401
 
 
 def _load_quick() -> "Any":

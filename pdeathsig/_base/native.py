@@ -79,8 +79,8 @@ def failed_call() -> str:
 class Library:
     """The functions and constants of c_src/pdeathsig.h.
 
-    Those that ``quick`` has are called without cffi, whose import costs a start-up half a
-    millisecond.
+    Those that ``quick`` has are called without cffi: its import costs a start-up half a
+    millisecond, and needs a descriptor, which a process may have no more when it forks or execs.
     """
 
     def __getattr__(self, name: str) -> "Any":
@@ -91,6 +91,12 @@ class Library:
             found = getattr(lib, name)
         setattr(self, name, found)  # the next time it is at hand
         return found
+
+
+def load_cffi() -> None:
+    """Load what ``quick`` has not, now: later a process may have no descriptor left."""
+    if backend == "compiled":
+        from pdeathsig import _ffi  # noqa: F401
 
 
 def __getattr__(name: str) -> "Any":

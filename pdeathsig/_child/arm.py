@@ -124,24 +124,10 @@ def _arm_on_process(sig: int, grace: "float | None", parent: Parent, ancestors: 
         native.lib.pds_fire(notices.get(gone, environ.death_notice(gone, sig, grace)))
 
 
-def before_fork() -> None:
-    """What a forked child of this process needs is in place then. ``pdeathsig`` registers it."""
-    if fork.inherited is not None:
-        _hold_across_exec(True)
-
-
 def _pass_on(inherited: "fork.Inherited | None") -> None:
     """From now on children made by fork arm themselves with this; None: they do not."""
     before, fork.inherited = fork.inherited, inherited
     if (before is None) != (inherited is None):
-        if native.backend == "compiled":
-            native.lib.pds_lifeline_for_forked(inherited is not None)
-        if inherited is None or native.lib.pds_parent_source():
-            _hold_across_exec(inherited is not None)
+        from . import exec  # costs a start-up its import only where it is needed
 
-
-def _hold_across_exec(wanted: bool) -> None:
-    if native.backend == "compiled":
-        from . import exec  # of forked children alone: a start-up need not pay for its import
-
-        exec.hold_across_exec(wanted)
+        exec.hold_across_exec(inherited is not None)

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def hold_across_exec(wanted: bool) -> None:
-    """Whether forked children that arm themselves are held across exec."""
+    """Whether children forked from now on are held across exec."""
+    if native.backend != "compiled":
+        return
+    native.lib.pds_lifeline_for_forked(wanted)
     for patch in _PATCHES:
         if wanted:
             patch.apply()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 cpython = unpatched(_posixsubprocess.fork_exec)
 fork.exec_callers.add(__name__)
+native.load_cffi()  # while there are descriptors for that
 _HAS_PROCESS_GROUP = sys.version_info >= (3, 11)
 # Which errors before exec are about cwd, Popen asks by another word since 3.12.1.
 _SAYS_CHDIR = "noexec:chdir" in subprocess.Popen._execute_child.__code__.co_consts  # type: ignore[attr-defined]
