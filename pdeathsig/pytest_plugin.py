@@ -1,6 +1,6 @@
 """pytest --no-orphans: a test that leaves processes behind fails, and they are killed. docs/pytest.md tells it all.
 
-pytest loads this file wherever pdeathsig is installed. So it only declares; what works is in ``_no_orphans``, imported
+pytest loads this file wherever pdeathsig is installed. So it only declares; what works is in ``_pytest``, imported
 when somebody asks for it.
 """
 
@@ -12,7 +12,7 @@ import pytest
 import pdeathsig
 
 if TYPE_CHECKING:
-    from . import _no_orphans
+    from ._pytest import checks
 
 _NAMES = ("pdeathsig", "pdeathsig.pytest_plugin")
 _FIXTURE = "no_orphans"
@@ -62,13 +62,13 @@ def _everywhere(config: pytest.Config) -> bool:
     return bool(config.getoption("no_orphans") or config.getini("no_orphans") or named)
 
 
-def _checker(config: pytest.Config) -> "_no_orphans.NoOrphans | None":
+def _checker(config: pytest.Config) -> "checks.NoOrphans | None":
     return config.pluginmanager.get_plugin("pdeathsig-no-orphans")
 
 
-def _start(config: pytest.Config) -> "_no_orphans.NoOrphans":
-    from . import _no_orphans
+def _start(config: pytest.Config) -> "checks.NoOrphans":
+    from ._pytest import checks
 
-    checker = _no_orphans.NoOrphans(config, _FIXTURE, _everywhere(config))
+    checker = checks.NoOrphans(config, _FIXTURE, _everywhere(config))
     config.pluginmanager.register(checker, "pdeathsig-no-orphans")
     return checker

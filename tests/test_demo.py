@@ -16,7 +16,7 @@ from conftest import descendants, needs
 from harness import TESTS, environment
 from seccomp_deny import possible
 
-from pdeathsig._demo_story import Story
+from pdeathsig._demo.report import Story
 
 DEMO = [sys.executable, "-m", "pdeathsig", "demo"]
 CLAIMS, PROCESSES = 17, 15
@@ -35,7 +35,7 @@ def after(code: str) -> list[str]:
         sys.executable,
         "-c",
         f"""
-import sys, pdeathsig._demo as demo, pdeathsig._demo_stage as stage
+import sys, pdeathsig._demo.demo as demo, pdeathsig._demo.scene as stage
 stage.PATIENCE = 0.3
 {code}
 sys.exit(demo.main())

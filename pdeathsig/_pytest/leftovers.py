@@ -16,9 +16,8 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._base import environ as _environ
-from ._base import procfs as _proc
-from ._kill import tree as _tree
+from .._base import environ, procfs
+from .._kill import tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,7 +50,7 @@ class _Ours(NamedTuple):
 
 class _Left(NamedTuple):
     pid: int
-    process: _proc.Process
+    process: procfs.Process
     owner: Owner
 
     @property
@@ -65,7 +64,7 @@ class Watch:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self._before = os.environ.get(VARIABLE)
-        me = _proc.read(self.pid)
+        me = procfs.read(self.pid)
         assert me is not None
         self._mark = f"{self.pid}:{me.start}:"
         self._image: "tuple[bytes, ...] | None" = None
@@ -110,7 +109,7 @@ class Watch:
             patience = until - time.monotonic()
             if patience <= 0:
                 break
-            _tree.wait_for((one.identity for one in left), patience)
+            tree.wait_for((one.identity for one in left), patience)
         said = self._say(left) if left else ""
         for _ in range(_ROUNDS):
             if not left:
@@ -148,18 +147,18 @@ class Watch:
         while (self._again or self._last_pid() != self._last) and time.monotonic() < until:
             os.sched_yield()
             self.look()
-        self._again = [pid for pid in self._again if _proc.read(pid) is not None]  # else a session has its number
+        self._again = [pid for pid in self._again if procfs.read(pid) is not None]  # else a session has its number
 
-    def _new(self, last: "int | None") -> "dict[int, _proc.Process]":
+    def _new(self, last: "int | None") -> "dict[int, procfs.Process]":
         """All that have been started since the last call."""
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         pids, since = self._given_out(last, now), 0
         if pids is None:
-            pids, since = _proc.numbers("/proc"), int(self._time * _TICKS) - 2
+            pids, since = procfs.numbers("/proc"), int(self._time * _TICKS) - 2
         self._last, self._time = last, now
         self._again, new = [], {}
         for pid in pids:
-            process = _proc.read(pid)
+            process = procfs.read(pid)
             if _is_being_forked(pid) if process is None else process.start >= since and _is_in_exec(pid, process):
                 self._again.append(pid)  # where it belongs will be seen after the fork or the exec
             if process is not None and process.start >= since and self._is_unknown(pid, process):
@@ -172,11 +171,11 @@ class Watch:
             return None
         return [*self._again, *range(self._last + 1, last + 1)]
 
-    def _is_unknown(self, pid: int, process: _proc.Process) -> bool:
+    def _is_unknown(self, pid: int, process: procfs.Process) -> bool:
         known = self._ours.get(pid)
         return process.alive and pid != self.pid and (known is None or known.start != process.start)
 
-    def _adopt(self, processes: "dict[int, _proc.Process]") -> None:
+    def _adopt(self, processes: "dict[int, procfs.Process]") -> None:
         """Move those that are ours."""
         mine = list(processes)
         while mine:
@@ -185,7 +184,7 @@ class Watch:
             mine = mine or list(numbers)
             for pid in mine:
                 process = processes.pop(pid)
-                if _proc.is_process(pid):
+                if procfs.is_process(pid):
                     number = numbers[pid] if pid in numbers else self._number(pid)
                     self._ours[pid] = _Ours(process.start, self._owner_of(process, number))
 
@@ -193,10 +192,10 @@ class Watch:
         if pid == self.pid:
             return True
         known = self._ours.get(pid)
-        process = _proc.read(pid) if known else None
+        process = procfs.read(pid) if known else None
         return known is not None and process is not None and process.start == known.start
 
-    def _marked(self, processes: "dict[int, _proc.Process]") -> "dict[int, int | None]":
+    def _marked(self, processes: "dict[int, procfs.Process]") -> "dict[int, int | None]":
         """Those with our mark, and the number in it. It is read once: during an exec it is not there."""
         if not self._owners:  # before the first one nobody has a mark, and reading all environments would take its time
             return {}
@@ -216,7 +215,7 @@ class Watch:
                 return int(mark[len(self._mark) :])
         return None
 
-    def _owner_of(self, process: _proc.Process, number: "int | None") -> Owner:
+    def _owner_of(self, process: procfs.Process, number: "int | None") -> Owner:
         """By its mark, else its parent's. The children of what is kept for all are on the account of who is now: a fork
         server has the environment of the test that came first."""
         if process.parent != self.pid and process.parent in _kept():
@@ -228,7 +227,7 @@ class Watch:
         return owner or self._stack[-1]
 
     def _image_that_only_ours_have(
-        self, me: _proc.Process, others: "Iterable[_proc.Process]"
+        self, me: procfs.Process, others: "Iterable[procfs.Process]"
     ) -> "tuple[bytes, ...] | None":
         """None: who forked us may fork others, or the kernel draws no random addresses."""
         if b"0" in me.image or not _random_addresses() or any(process.image == me.image for process in others):
@@ -241,10 +240,10 @@ class Watch:
         for pid, known in list(self._ours.items()):
             if known.owner not in owners:
                 continue
-            process = _proc.read(pid)
+            process = procfs.read(pid)
             if process is None or process.start != known.start or not process.alive:
                 del self._ours[pid]
-            elif pid in _kept() or _environ.is_resource_tracker(_proc.command(pid)):
+            elif pid in _kept() or environ.is_resource_tracker(procfs.command(pid)):
                 self._ours[pid] = _Ours(known.start, self._somebody)
             else:
                 left.append(_Left(pid, process, known.owner))
@@ -256,7 +255,7 @@ class Watch:
         for pool in held:
             if pids.intersection(getattr(worker, "pid", None) for worker in getattr(pool, "_pool", ())):
                 _in_time(pool.terminate, _POOL)
-        _tree.end_now(one.identity for one in left)
+        tree.end_now(one.identity for one in left)
         for popen in held:
             if getattr(popen, "pid", None) in pids:
                 popen.poll()
@@ -335,13 +334,13 @@ def _is_being_forked(pid: int) -> bool:
     return False
 
 
-def _has_execed(pid: int, before: _proc.Process) -> bool:
+def _has_execed(pid: int, before: procfs.Process) -> bool:
     """Or is about to."""
-    now = _proc.read(pid)
+    now = procfs.read(pid)
     return now is not None and now.start == before.start and (now.image != before.image or not now.has_code)
 
 
-def _is_in_exec(pid: int, process: _proc.Process) -> bool:
+def _is_in_exec(pid: int, process: procfs.Process) -> bool:
     """Its environment is not complete yet; unlike kernel threads, and those whose environment may not be seen."""
     return not process.has_code and process.parent not in (0, 2) and _may_read(f"/proc/{pid}/environ")
 
@@ -399,7 +398,7 @@ def _read(pid: int, file: str) -> str:
 
 
 def _name(pid: int) -> str:
-    words = " ".join(_proc.command(pid)) or f"[{_read(pid, 'comm').strip()}]"
+    words = " ".join(procfs.command(pid)) or f"[{_read(pid, 'comm').strip()}]"
     line = " ".join(words.split())
     return line if len(line) <= 200 else f"{line[:200]}..."
 

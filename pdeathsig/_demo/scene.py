@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ._base import native
-from ._demo_actors import command
-from ._spawn.popen import Popen
+from .._base import native
+from .._spawn.popen import Popen
+from .programs import command
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 2.5  # seconds in which a signal takes effect

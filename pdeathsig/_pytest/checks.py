@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ._base import native as _core
-from ._base import procfs
-from ._child import arm as _arm
-from ._leftovers import Owner, Watch
-from ._spawn import install as _install
+from .._base import native, procfs
+from .._child import arm
+from .._spawn import install
+from .leftovers import Owner, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,14 +42,14 @@ class NoOrphans:
         Only with the extension: without it a thread's end would do. Nor by a parent outside the PID namespace: of a
         container's first process it is not known either.
         """
-        if _core.backend != "compiled":
+        if native.backend != "compiled":
             return
-        if not _install.installed():
-            _install.install()
-            self._config.add_cleanup(_install.uninstall)
-        if os.getppid() and not _arm.is_armed():
-            _arm.arm()
-            self._config.add_cleanup(_arm.disarm)
+        if not install.installed():
+            install.install()
+            self._config.add_cleanup(install.uninstall)
+        if os.getppid() and not arm.is_armed():
+            arm.arm()
+            self._config.add_cleanup(arm.disarm)
         if os.getppid():
             self._bound = f"found and killed; the session dies with its parent, {os.getppid()}"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from ._demo_stage import Entry, Stage
+from .scene import Entry, Stage
 
 _STATE_COLUMN = 62
 _STATES = {"R": "running", "S": "sleeping", "D": "sleeping", "T": "stopped", "t": "stopped"}

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ._demo_stage import INTERRUPTS, Stage, StagingError, adopt_orphans
-from ._demo_story import Story
+from .report import Story
+from .scene import INTERRUPTS, Stage, StagingError, adopt_orphans
 
 SECONDS = 12.0
 

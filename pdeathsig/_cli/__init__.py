@@ -1,0 +1,1 @@
+"""The command ``pdeathsig``. Its public name is ``pdeathsig.cli:main``."""
