@@ -16,7 +16,7 @@ from conftest import descendants, needs
 from harness import TESTS, environment
 from seccomp_deny import possible
 
-from pdeathsig._demo.report import Story
+from pdeathsig._demo.report import Report
 
 DEMO = [sys.executable, "-m", "pdeathsig", "demo"]
 CLAIMS, PROCESSES = 17, 15
@@ -35,8 +35,8 @@ def after(code: str) -> list[str]:
         sys.executable,
         "-c",
         f"""
-import sys, pdeathsig._demo.demo as demo, pdeathsig._demo.scene as stage
-stage.PATIENCE = 0.3
+import sys, pdeathsig._demo.acts as demo, pdeathsig._demo.scene as scene
+scene.PATIENCE = 0.3
 {code}
 sys.exit(demo.main())
 """,
@@ -115,7 +115,7 @@ def test_interrupted_in_the_middle_it_still_leaves_no_process_behind(number: int
     """The pipe takes one page, and nobody reads on: so the demo is in the middle."""
     before = descendants(os.getpid())
     process = subprocess.Popen(
-        after("import signal\nfor number in stage.INTERRUPTS: signal.signal(number, signal.SIG_DFL)"),
+        after("import signal\nfor number in scene.INTERRUPTS: signal.signal(number, signal.SIG_DFL)"),
         stdout=subprocess.PIPE,
         pipesize=4096,
         cwd=TESTS,
@@ -145,8 +145,8 @@ def test_it_fails_where_the_kernel_does_nothing() -> None:
     done = demo(
         after("""
 from seccomp_deny import deny
-stage.adopt_orphans()
-demo.adopt_orphans = lambda: None
+scene.become_subreaper()
+demo.become_subreaper = lambda: None
 deny("prctl", 0)
 """)
     )
@@ -173,8 +173,8 @@ def test_it_fails_where_the_thread_kills_our_child_too() -> None:
 def test_it_fails_where_nobody_is_orphaned() -> None:
     done = demo(
         after("""
-start = stage.Stage.start
-stage.Stage.start = lambda self, act, *kind, **more: start(self, act, *("auto" for _ in kind), **more)
+start = scene.Scene.start
+scene.Scene.start = lambda self, act, *kind, **more: start(self, act, *("auto" for _ in kind), **more)
 """)
     )
     assert done.returncode == 1
@@ -198,11 +198,11 @@ class Terminal(io.TextIOWrapper):
 def told(*seen: bool, out: type[io.TextIOWrapper] = io.TextIOWrapper) -> tuple[bool, str]:
     """Whether the story of these claims is true, and how it is told."""
     file = out(io.BytesIO(), encoding="utf-8")
-    story = Story(file)
+    report = Report(file)
     for truth in seen:
-        story.claim(truth, "so it is", "it is not")
+        report.claim(truth, "so it is", "it is not")
     file.seek(0)
-    return story.true, file.read()
+    return report.all_seen, file.read()
 
 
 def test_one_claim_in_vain_makes_the_story_untrue() -> None:

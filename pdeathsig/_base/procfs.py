@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 class Process:
     """Some fields of /proc/PID/stat."""
 
-    __slots__ = ("group", "has_code", "image", "parent", "start", "state", "threads")
+    __slots__ = ("group", "has_code", "image", "parent", "session", "start", "state", "threads")
 
     def __init__(self, text: bytes) -> None:
         fields = text.rpartition(b")")[2].split()
         self.state = chr(fields[0][0])
-        self.parent, self.group = int(fields[1]), int(fields[2])
+        self.parent, self.group, self.session = int(fields[1]), int(fields[2]), int(fields[3])
         self.threads, self.start = int(fields[17]), int(fields[19])
         """``start``: in clock ticks since boot. With the PID, it tells a process from all others."""
         self.image = (fields[25], fields[45], fields[47])

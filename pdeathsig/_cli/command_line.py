@@ -66,6 +66,6 @@ def _demo(_: argparse.Namespace) -> int:
     if not supported():
         print(f"pdeathsig demo: needs Linux; this is {sys.platform}", file=sys.stderr)
         return 1
-    from .._demo.demo import main
+    from .._demo.acts import main
 
     return main()

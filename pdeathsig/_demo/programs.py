@@ -1,7 +1,7 @@
-"""What the processes of ``pdeathsig demo`` run.
+"""The programs that the processes of ``pdeathsig demo`` run.
 
-They all write to one pipe, their stdout: a line per event. The Python ones end when their stdin does, so that nothing
-stays for long even where the demo itself is killed.
+Each process writes a line to stdout, a pipe to the demo, when it is ready: "ready", its PID and its label. Then it
+waits for SIGUSR1, which tells it to go on. After a minute without one it ends by itself.
 """
 
 import ctypes
@@ -12,102 +12,77 @@ import sys
 import threading
 from collections.abc import Callable
 
-import pdeathsig
+from .._spawn.popen import Popen
+
+_AUTO = "import pdeathsig.auto"
 
 
-def command(*args: str) -> list[str]:
-    """A Python that runs one of the actors below, and imports what this one imports."""
-    code = f"import sys; sys.path[:] = {list(map(str, sys.path))!r}; from {__name__} import main; main()"
-    return [sys.executable, "-c", code, *args]
+def command(program: str, *args: str, first: str = "pass") -> list[str]:
+    """Return the command line of a Python that runs one of these programs, with our ``sys.path``.
+
+    :param first: a statement that it runs before that.
+    """
+    path = f"import sys; sys.path[:] = {list(map(str, sys.path))!r}"
+    return [sys.executable, "-c", f"{path}; {first}; from {__name__} import main; main()", program, *args]
 
 
 def main() -> None:
-    """Run the actor that the command line names."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    name, *args = sys.argv[1:]
+    """Run the program that the command line names."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGUSR1])
+    program, *args = sys.argv[1:]
+    programs: dict[str, Callable[..., None]] = {"child": _child, "parent": _parent, "threads": _threads}
     try:
-        _ACTORS[name](*args)
+        programs[program](*args)
     except Exception as error:
-        _say("failed", f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
+        _report(f"failed {program}: {type(error).__name__}: {error}")
         sys.exit(1)
 
 
-def _child(role: str, protection: str) -> None:
-    """Answer each line on stdin."""
-    if protection == "auto":
-        import pdeathsig.auto  # noqa: F401
-    _say(role, os.getpid())
-    for _ in sys.stdin:
-        _say("answer", os.getpid())
+def _child(label: str) -> None:
+    """Answer each SIGUSR1."""
+    _report(f"ready {os.getpid()} {label}")
+    while _wait_to_go_on():
+        _report(f"answer {os.getpid()}")
 
 
-def _parent(protection: str, questions: str) -> None:
-    """Start a child, and a shell that starts a sleep."""
-    stdin = int(questions)
-    script = "sleep 60 & echo sleep $!; wait"  # no shell replaces itself by what it does not wait for at once
-    child = subprocess.Popen(command("child", "child", protection), stdin=stdin)
-    if protection == "auto":
-        shell: subprocess.Popen[bytes] = pdeathsig.Popen(["sh", "-c", script], stdin=stdin, scope="group")
-    else:
-        shell = subprocess.Popen(["sh", "-c", script], stdin=stdin)
-    _wait_to_be_killed(child, shell, stdin)
+def _parent(protection: str) -> None:
+    """Start a child, and a shell that starts a grandchild."""
+    auto = protection == "auto"
+    child = command("child", f"child: {_AUTO}", first=_AUTO) if auto else command("child", "child")
+    # With `exit`: a shell may replace itself with its last command.
+    shell = ["sh", "-c", '"$@"; exit', "sh", *command("child", "grandchild")]
+    children: list[subprocess.Popen[bytes]] = [
+        subprocess.Popen(child),
+        Popen(shell, scope="group") if auto else subprocess.Popen(shell),
+    ]
+    _report(f"ready {children[1].pid} shell: sh -c 'python ...; exit'")
+    _report(f"ready {os.getpid()} parent")
+    _wait_to_go_on()
 
 
-def _family(questions: str) -> None:
-    """Start a child, and a shell that starts a Python."""
-    stdin = int(questions)
-    script = '"$@"; exit'  # no shell replaces itself by what is not its last command
-    child = subprocess.Popen(command("child", "child", "none"), stdin=stdin)
-    shell = subprocess.Popen(["sh", "-c", script, "sh", *command("child", "grandchild", "none")], stdin=stdin)
-    _wait_to_be_killed(child, shell, stdin)
-
-
-def _wait_to_be_killed(child: "subprocess.Popen[bytes]", shell: "subprocess.Popen[bytes]", questions: int) -> None:
-    signal.signal(signal.SIGCHLD, _ended_too_early)
-    if child.poll() is not None or shell.poll() is not None:
-        _ended_too_early()
-    os.close(questions)
-    _say("shell", shell.pid)
-    _say("parent", os.getpid())
-    sys.stdin.read()
-
-
-def _threads(questions: str) -> None:
-    """Start two children on a thread that ends at the first line on stdin."""
+def _threads() -> None:
+    """Start two children on a thread, which ends when this process is told to go on."""
     libc = ctypes.CDLL(None)
-    end = threading.Event()
-    started: list[subprocess.Popen[bytes]] = []
+    thread_may_end = threading.Event()
+    children = []
 
-    def start() -> None:
-        started.append(subprocess.Popen(command("child", "ours", "auto"), stdin=int(questions)))
-        recipe = subprocess.Popen(
-            command("child", "recipe", "none"),
-            stdin=subprocess.PIPE,
-            preexec_fn=lambda: libc.prctl(1, signal.SIGKILL),  # noqa: PLW1509 - as found in the wild
-        )
-        started.append(recipe)
-        _say("thread", threading.get_native_id())
-        end.wait()
+    def start_children() -> None:
+        _report(f"ready {threading.get_native_id()} thread")
+        children.append(subprocess.Popen(command("child", f"our child: {_AUTO}", first=_AUTO)))
+        recipe = command("child", "the recipe's child")
+        children.append(subprocess.Popen(recipe, preexec_fn=lambda: libc.prctl(1, signal.SIGKILL)))  # noqa: PLW1509
+        thread_may_end.wait()
 
-    signal.signal(signal.SIGCHLD, _ended_too_early)
-    thread = threading.Thread(target=start)
-    thread.start()
-    _say("parent", os.getpid())
-    sys.stdin.readline()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    end.set()
-    thread.join()
-    os.close(int(questions))
-    _say("ended", started[1].wait())
-    sys.stdin.read()
+    threading.Thread(target=start_children).start()
+    _report(f"ready {os.getpid()} parent")
+    _wait_to_go_on()
+    thread_may_end.set()
+    _wait_to_go_on()
 
 
-def _ended_too_early(*_: object) -> None:
-    _say("failed", "a process has ended too early")
+def _wait_to_go_on() -> bool:
+    return signal.sigtimedwait([signal.SIGUSR1], 60) is not None
 
 
-def _say(event: str, what: object) -> None:
-    os.write(1, f"{event} {what}\n".encode())
-
-
-_ACTORS: dict[str, Callable[..., None]] = {"child": _child, "parent": _parent, "family": _family, "threads": _threads}
+def _report(line: str) -> None:
+    os.write(1, f"{line}\n".encode())
