@@ -1,7 +1,7 @@
-"""pytest --no-orphans: a test that leaves processes behind fails, and they are killed. docs/pytest.md tells it all.
+"""pytest --no-orphans: a test that leaves processes behind fails, and they are killed. See docs/pytest.md.
 
-pytest loads this file wherever pdeathsig is installed. So it only declares; what works is in ``_pytest``, imported
-when somebody asks for it.
+pytest loads this file wherever pdeathsig is installed. So it only declares the option, the marker and
+the fixture. The checks are in ``_pytest``, which is imported when one of them is used.
 """
 
 import sys
@@ -23,7 +23,7 @@ _HELP = "fail each test that leaves processes behind, and kill them; the session
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     parser.getgroup("pdeathsig").addoption("--no-orphans", action="store_true", help=_HELP)
     parser.addini("no_orphans", "the same as --no-orphans", type="bool", default=False)
-    # The entry point's name and the module's: who asks for the other one too gets no second registration, which fails.
+    # Two names, of the entry point and of the module. The second registration of one plugin would fail.
     name = pluginmanager.get_name(sys.modules[__name__])
     for other in _NAMES:
         if other != name and not pluginmanager.has_plugin(other):
@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     if _everywhere(config) and pdeathsig.supported():
-        _start(config).bind()
+        _start(config).bind_session()
 
 
 def pytest_report_header(config: pytest.Config) -> "str | None":
@@ -44,7 +44,7 @@ def pytest_report_header(config: pytest.Config) -> "str | None":
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tests that ask by the fixture alone."""
+    """Start the checks where a test asks for them by the fixture alone."""
     asked = any(_FIXTURE in getattr(item, "fixturenames", ()) for item in session.items)
     if asked and not _checker(session.config) and pdeathsig.supported():
         _start(session.config)

@@ -107,7 +107,7 @@ def test_a_daemon_that_has_left_the_tree(pytester: pytest.Pytester, code: str) -
     has(
         result,
         r"  \d+  sleep 1000$",
-        "      orphan: who started it has ended",
+        "      orphan: the process that started it has ended",
         r".* started in .*::test_guilty \(call\)$",
     )
 
@@ -131,7 +131,7 @@ def test_innocent(): pass
     )
     result.assert_outcomes(passed=2, errors=1)
     assert blamed(result) == ["test_guilty"]
-    has(result, r"  \d+  .*, forked from pytest$", "      orphan: who started it has ended")
+    has(result, r"  \d+  .*, forked from pytest$", "      orphan: the process that started it has ended")
 
 
 def test_a_tree_is_named_and_killed_with_its_parents(pytester: pytest.Pytester) -> None:
@@ -678,7 +678,7 @@ def test_without_the_extension_it_finds_and_kills(pytester: pytest.Pytester, mon
     monkeypatch.setenv("PDEATHSIG_BACKEND", "ctypes")
     result = inner(pytester, "def test_guilty():\n    sleeper()\n")
     result.assert_outcomes(passed=1, errors=1)
-    has(result, "no orphans: found and killed, but the session is bound to nobody")
+    has(result, "no orphans: found and killed, but the session is bound to no process")
 
 
 def test_on_other_systems_it_says_that_it_does_nothing(pytester: pytest.Pytester) -> None:

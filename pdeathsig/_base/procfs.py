@@ -90,11 +90,42 @@ def exists(pid: int) -> bool:
 
 def command(pid: int) -> "list[str]":
     """Its command line; [""]: it has none, or it cannot be seen."""
+    return _text(f"/proc/{pid}/cmdline").rstrip("\0").split("\0")
+
+
+def name(pid: int) -> str:
+    """The kernel's name for it, proc_pid_comm(5); empty where it cannot be seen."""
+    return _text(f"/proc/{pid}/comm").strip()
+
+
+def variable(pid: int, name: str) -> str:
+    """A variable of the environment with which it was started; empty: not set, or not to be seen."""
+    for line in _text(f"/proc/{pid}/environ").split("\0"):
+        if line.startswith(f"{name}="):
+            return line[len(name) + 1 :]
+    return ""
+
+
+def may_read_environment(pid: int) -> bool:
+    """Whether this process may look at the environment of that one."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return os.fsdecode(file.read()).rstrip("\0").split("\0")
+        with open(f"/proc/{pid}/environ", "rb"):
+            return True
     except OSError:
-        return [""]
+        return False
+
+
+def last_pid() -> "int | None":
+    """The PID or thread ID that this PID namespace has given out last, proc_loadavg(5)."""
+    words = _text("/proc/loadavg").split()
+    return int(words[-1]) if words and words[-1].isdigit() else None
+
+
+def has_random_addresses() -> bool:
+    """Whether the kernel chooses the addresses of this process at random, personality(2)."""
+    personality = _text("/proc/self/personality")
+    setting = _text("/proc/sys/kernel/randomize_va_space").strip()
+    return bool(personality) and setting not in ("", "0") and not int(personality, 16) & 0x0040000
 
 
 def is_process(pid: int) -> bool:
@@ -129,3 +160,11 @@ def namespace(kind: str) -> int:
         return os.stat(f"/proc/self/ns/{kind}").st_ino
     except OSError:
         return 0
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return os.fsdecode(file.read())
+    except OSError:
+        return ""

@@ -5,34 +5,30 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .. import __version__
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the verb that the command line names, and return the exit status; 2: the command line names none."""
+def main(argv: Sequence[str] | None, version: str) -> int:
+    """Run the verb that the command line names and return the exit status; 2 if it names none."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["run"]:
         _run(argv[1:])
-    parser = _parser()
-    options = parser.parse_args(argv)
-    if options.run is None:
-        parser.print_help(sys.stderr)
-        return 2
-    status: int = options.run(options)
-    return status
+    parser = _parser(version)
+    if parser.parse_args(argv).verb == "demo":
+        return _demo()
+    parser.print_help(sys.stderr)
+    return 2
 
 
 def _run(argv: Sequence[str]) -> "NoReturn":
-    """Become the guard, which reads the rest of the command line itself."""
+    """Replace this process with the guard, which reads the rest of the command line."""
     import signal
 
     from .._spawn.guard_command import executable
 
-    for sig in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and the command would too
+    for sig in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and the command would inherit that
         signal.signal(sig, signal.SIG_DFL)
     try:
         os.execv(executable(), ["pdeathsig-run", *argv])
@@ -40,28 +36,27 @@ def _run(argv: Sequence[str]) -> "NoReturn":
         sys.exit(f"pdeathsig run: {error}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(version: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pdeathsig", description="Nothing a program starts outlives it, and nothing dies that should live."
     )
-    parser.set_defaults(run=None)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb")
     verbs.add_parser(
-        "run", help="run a command, and let nothing below it outlive it or who started it (the same as pdeathsig-run)"
+        "run",
+        help="run a command; nothing below it outlives it or the process that starts it (as pdeathsig-run does)",
     )
-    demo = verbs.add_parser(
+    verbs.add_parser(
         "demo",
         help="show on live processes what a SIGKILL orphans, and what pdeathsig changes",
-        description="Kill live processes and draw who is left, without pdeathsig and with it. Takes a second, leaves "
-        "no process behind. Exit status 0: all that it tells was seen to happen; 1: something was not.",
+        description="Kill live processes and draw which are left, without pdeathsig and with it. Takes a second, "
+        "leaves no process behind. Exit status 0: all that it tells was seen to happen; 1: something was not.",
     )
-    demo.set_defaults(run=_demo)
     return parser
 
 
-def _demo(_: argparse.Namespace) -> int:
-    from .. import supported
+def _demo() -> int:
+    from .._base.native import supported
 
     if not supported():
         print(f"pdeathsig demo: needs Linux; this is {sys.platform}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The checks of pytest --no-orphans: when they are made, and whose test fails by them."""
+"""When pytest --no-orphans looks for processes that were left behind, and which test fails then."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,8 @@ import pytest
 from .._base import native, procfs
 from .._child import arm
 from .._spawn import install
-from .leftovers import Owner, Watch
+from .leftovers import kill_leftovers
+from .ownership import OwnedProcesses, Owner
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -17,30 +18,36 @@ if TYPE_CHECKING:
 
 
 class NoOrphans:
-    """Owners come and go as tests and fixtures do: a test from its setup to the end of its teardown, and inside of it
-    each fixture of a wider scope while that is being set up. What a fixture has started is looked for when it is
-    finished."""
+    """Names the owner of what is started: a test from its setup to the end of its teardown.
+
+    While a fixture of a wider scope is set up, that fixture is the owner. Its processes are looked for
+    when it is finished.
+    """
 
     def __init__(self, config: pytest.Config, fixture: str, everywhere: bool) -> None:
-        """:param fixture: its name. ``everywhere``: in every test, not only in those that use it."""
+        """Start to watch processes.
+
+        :param fixture: name of the fixture by which a single test asks for the check.
+        :param everywhere: check every test.
+        """
         try:
             procfs.require_own_namespace()
         except OSError as error:
             raise pytest.UsageError(f"--no-orphans: {error}") from error
         self._config, self._fixture, self._everywhere = config, fixture, everywhere
-        self._watch = Watch()
+        self._processes = OwnedProcesses()
         self._test: "Owner | None" = None
         self._fixtures: "dict[object, Owner]" = {}
-        self._finished: "list[Owner]" = []
-        self._at_the_end = ""
-        self._bound = "found and killed, but the session is bound to nobody"
-        config.add_cleanup(self._watch.close)
+        self._finished: "list[Owner]" = []  # fixtures, to be checked at the end of the test
+        self._text_at_the_end = ""
+        self._header = "found and killed, but the session is bound to no process"
+        config.add_cleanup(self._processes.close)
 
-    def bind(self) -> None:
-        """The session dies with whoever started it (an xdist worker: the controller), and what it starts with it.
+    def bind_session(self) -> None:
+        """Let this session die with the process that started it, and what it starts with it.
 
-        Only with the extension: without it a thread's end would do. Nor by a parent outside the PID namespace: of a
-        container's first process it is not known either.
+        A worker of xdist dies with the controller. Two cases are left out: without the compiled extension,
+        the end of a thread would kill the session; a parent outside the PID namespace (0) cannot be watched.
         """
         if native.backend != "compiled":
             return
@@ -51,45 +58,45 @@ class NoOrphans:
             arm.arm()
             self._config.add_cleanup(arm.disarm)
         if os.getppid():
-            self._bound = f"found and killed; the session dies with its parent, {os.getppid()}"
+            self._header = f"found and killed; the session dies with its parent, {os.getppid()}"
 
     def header(self) -> str:
-        return self._bound
+        return self._header
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
-        if self._watch.pid != os.getpid():  # forked by pytest-forked and its like
-            self._watch = Watch()
-        self._test = self._watch.enter(Owner("this test"))
+        if self._processes.pid != os.getpid():  # pytest-forked and others fork for each test
+            self._processes = OwnedProcesses()
+        self._test = self._processes.enter(Owner("this test"))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> "Wrapper":
-        """After all of it. What it raises itself stays first."""
+        """Check after all of the teardown. If that raises, its own error is the one reported."""
         try:
             result = yield
         except KeyboardInterrupt:
             raise
         except BaseException:
-            said = self._check(item)
-            if said:
-                item.add_report_section("teardown", "orphans", said)
+            text = self._check(item)
+            if text:
+                item.add_report_section("teardown", "orphans", text)
             raise
-        said = self._check(item)
-        if said:
-            pytest.fail(said, pytrace=False)
+        text = self._check(item)
+        if text:
+            pytest.fail(text, pytrace=False)
         return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: "pytest.FixtureDef[Any]") -> "Wrapper":
         if fixturedef.scope == "function":
             return (yield)
-        owner = self._watch.enter(Owner(f"the {fixturedef.scope} fixture {fixturedef.argname!r}"))
+        owner = self._processes.enter(Owner(f"the {fixturedef.scope} fixture {fixturedef.argname!r}"))
         self._fixtures[fixturedef] = owner
         try:
             return (yield)
         finally:
-            self._watch.look()
-            self._watch.leave(owner)
+            self._processes.scan()
+            self._processes.leave(owner)
 
     def pytest_fixture_post_finalizer(self, fixturedef: "pytest.FixtureDef[Any]") -> None:
         owner = self._fixtures.pop(fixturedef, None)
@@ -98,34 +105,34 @@ class NoOrphans:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """After Ctrl-C or -x fixtures end here."""
-        if self._everywhere and self._watch.pid == os.getpid():
-            unfinished = [*self._finished, *self._fixtures.values()]
+        """Check what has not been checked yet: after Ctrl-C or -x, fixtures end here."""
+        if self._everywhere and self._processes.pid == os.getpid():
+            unchecked = [*self._finished, *self._fixtures.values()]
             if self._test is not None:
-                unfinished.append(self._test)
-            self._at_the_end = self._watch.settle(unfinished)
-            if self._at_the_end and session.exitstatus == pytest.ExitCode.OK:
+                unchecked.append(self._test)
+            self._text_at_the_end = kill_leftovers(self._processes, unchecked)
+            if self._text_at_the_end and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
-        if self._at_the_end:
+        if self._text_at_the_end:
             terminalreporter.section("orphans", red=True)
-            terminalreporter.line(self._at_the_end)
+            terminalreporter.line(self._text_at_the_end)
 
     def _check(self, item: pytest.Item) -> str:
-        """This test, and the fixtures that have been finished since the last one."""
+        """Check this test, and the fixtures that have been finished since the last one."""
         owners, self._finished = self._finished, []
         test, self._test = self._test, None
-        if test is None or self._watch.pid != os.getpid():  # the child of a fork in the test, gone astray
+        if test is None or self._processes.pid != os.getpid():  # a child that the test forked got here
             return ""
-        self._watch.look_well()
-        self._watch.leave(test)
+        self._processes.scan_until_stable()
+        self._processes.leave(test)
         owners.append(test)
-        if self._watch.has_nothing_of(owners):
-            self._watch.forget(owners)
+        if not self._processes.has_any_of(owners):
+            self._processes.forget(owners)
         elif self._is_checked(item):
-            return self._watch.settle(owners)
-        return ""
+            return kill_leftovers(self._processes, owners)
+        return ""  # an exempt test stays the owner of what its processes start later
 
     def _is_checked(self, item: pytest.Item) -> bool:
         asked = self._everywhere or self._fixture in getattr(item, "fixturenames", ())

@@ -1,0 +1,115 @@
+"""Find the processes that have been started since the last scan.
+
+/proc/loadavg tells the last PID that the kernel gave out. So a scan reads only the PIDs since the one
+before; it reads all of /proc where that is not possible.
+"""
+
+import fcntl
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from .._base import procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MOST_PIDS = 256  # to be read one by one
+_PIDS_ARE_UNIQUE = 1.0  # seconds in which the kernel does not give out the same PID twice
+_FORK_OR_EXEC = 2.0  # seconds that a fork or an exec takes at most, on a busy machine
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class NewProcesses:
+    """Remembers the last scan. A process in the middle of fork or exec is returned again once that is over."""
+
+    def __init__(self) -> None:
+        self._read_last_pid = procfs.last_pid if _last_pid_is_current() else lambda: None
+        self._last_pid: "int | None" = None
+        self._time = 0.0
+        self._unfinished: "list[int]" = []
+
+    def scan(self) -> "dict[int, procfs.Process]":
+        """Return the processes since the last scan; threads too, as their IDs are PIDs."""
+        last_pid = self._read_last_pid()
+        if last_pid is not None and last_pid == self._last_pid and not self._unfinished:
+            return {}
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        pids = self._pids_since(last_pid, now)
+        earliest = 0
+        if pids is None:
+            pids, earliest = procfs.numbers("/proc"), int(self._time * _TICKS) - 2
+        self._last_pid, self._time, self._unfinished = last_pid, now, []
+        new = {}
+        for pid in pids:
+            process = procfs.read(pid)
+            if process is None:
+                if _is_being_forked(pid):
+                    self._unfinished.append(pid)
+            elif process.start >= earliest:
+                if _is_in_exec(pid, process):
+                    self._unfinished.append(pid)
+                new[pid] = process
+        return new
+
+    def scan_until_stable(self) -> "Iterator[dict[int, procfs.Process]]":
+        """Scan until no fork and no exec is under way, and none has begun during the scan."""
+        until = time.monotonic() + _FORK_OR_EXEC
+        yield self.scan()
+        while (self._unfinished or self._read_last_pid() != self._last_pid) and time.monotonic() < until:
+            os.sched_yield()
+            yield self.scan()
+        # What is left without an entry in /proc is the number of a session.
+        self._unfinished = [pid for pid in self._unfinished if procfs.read(pid) is not None]
+
+    def scan_again(self, pid: int, before: procfs.Process) -> None:
+        """Return this process in the next scan too if it has called exec since it was read, or is about to."""
+        now = procfs.read(pid)
+        if now is not None and now.start == before.start and (now.image != before.image or not now.has_code):
+            self._unfinished.append(pid)
+
+    def _pids_since(self, last_pid: "int | None", now: float) -> "list[int] | None":
+        """Return the PIDs given out since the last scan; None if they are not known, or too many."""
+        if last_pid is None or self._last_pid is None or now > self._time + _PIDS_ARE_UNIQUE:
+            return None
+        if not 0 <= last_pid - self._last_pid <= _MOST_PIDS:
+            return None
+        return [*self._unfinished, *range(self._last_pid + 1, last_pid + 1)]
+
+
+def _last_pid_is_current() -> bool:
+    """Return False where /proc/loadavg is a file that lags behind, as lxcfs mounts one."""
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+    last_pid = procfs.last_pid()
+    return last_pid is not None and last_pid >= (thread.native_id or 0)
+
+
+def _is_being_forked(pid: int) -> bool:
+    """Return whether a process has this PID, but no entry in /proc yet.
+
+    F_SETOWN of fcntl(2) finds it. It also finds a process group that has this number and no leader any
+    more; kill(2) finds only the group.
+    """
+    try:
+        with open(os.devnull, "rb") as file:
+            fcntl.fcntl(file, fcntl.F_SETOWN, pid)
+    except OSError:
+        return False
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _is_in_exec(pid: int, process: procfs.Process) -> bool:
+    """Return whether its environment is still being written.
+
+    A kernel thread (a child of 2 or 0) looks the same, and so does a process that we may not inspect.
+    """
+    return not process.has_code and process.parent not in (0, 2) and procfs.may_read_environment(pid)

@@ -1,0 +1,175 @@
+"""Which processes this session has started, directly or not, and which test or fixture owns each.
+
+A process is ours if its parent is. A daemon, which has left the tree by a double fork, is ours if its
+environment has our mark; or if it was forked from us and has not called exec. That is seen by the
+addresses of its memory: the kernel chooses them at random on exec, and fork keeps them.
+
+This process is no subreaper, though that would find all daemons: the tests' os.wait() would get them.
+"""
+
+import os
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+from .._base import environ, procfs
+from .libraries import shared_pids
+from .mark import Mark
+from .new_processes import NewProcesses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_numbers = count(1)
+
+
+class Owner:
+    """A test or a fixture, which answers for the processes that it has started."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.number = name, next(_numbers)
+
+
+class Leftover(NamedTuple):
+    """A living process of an owner that should have ended it."""
+
+    pid: int
+    process: procfs.Process
+    owner: Owner
+    parent_is_ours: bool
+    forked_from_us: bool
+    """And it has not called exec."""
+
+    @property
+    def identity(self) -> "tuple[int, int]":
+        return self.pid, self.process.start
+
+
+class _Owned(NamedTuple):
+    start: int
+    owner: Owner
+
+
+class OwnedProcesses:
+    """The processes of this session, with their owners. It scans at every change of the current owner."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        us = procfs.read(self.pid)
+        assert us is not None
+        self._mark = Mark(self.pid, us.start)
+        self._owned: "dict[int, _Owned]" = {}
+        self._default_owner = Owner("the session")  # of what is started between tests
+        self._current = [self._default_owner]  # the last one is the current owner
+        self._owners: "dict[int, Owner]" = {}  # those whose marks count, by their number
+        self._new = NewProcesses()
+        self._image: "tuple[bytes, ...] | None" = None
+        others = self._adopt(self._new.scan())
+        self._image = _unique_image(us, others)
+
+    def close(self) -> None:
+        self._mark.remove()
+
+    def enter(self, owner: Owner) -> Owner:
+        """Make this the owner of all that is started from now on."""
+        self.scan()
+        self._current.append(owner)
+        self._owners[owner.number] = owner
+        self._mark.set(owner.number)
+        return owner
+
+    def leave(self, owner: Owner) -> None:
+        """Make the owner before it the current one again. It keeps what was started before the last scan."""
+        if owner in self._current:
+            del self._current[self._current.index(owner) :]
+        self._mark.set(self._current[-1].number)
+
+    def forget(self, owners: "Iterable[Owner]") -> None:
+        """Give what appears with their marks from now on to the current owner."""
+        for owner in owners:
+            self._owners.pop(owner.number, None)
+
+    def has_any_of(self, owners: "Iterable[Owner]") -> bool:
+        """Return whether a scan has found a process of these owners; usually it has not."""
+        return any(known.owner in owners for known in self._owned.values())
+
+    def scan(self) -> None:
+        self._adopt(self._new.scan())
+
+    def scan_until_stable(self) -> None:
+        """Scan, also for processes that are in the middle of fork or exec."""
+        for processes in self._new.scan_until_stable():
+            self._adopt(processes)
+
+    def find_leftovers(self, owners: "Iterable[Owner]") -> "list[Leftover]":
+        self.scan_until_stable()
+        leftovers = []
+        for pid, known in list(self._owned.items()):
+            if known.owner not in owners:
+                continue
+            process = procfs.read(pid)
+            if process is None or process.start != known.start or not process.alive:
+                del self._owned[pid]
+            elif pid in shared_pids() or environ.is_resource_tracker(procfs.command(pid)):
+                self._owned[pid] = _Owned(known.start, self._default_owner)
+            else:
+                forked = process.image == self._image
+                leftovers.append(Leftover(pid, process, known.owner, self._is_ours(process.parent), forked))
+        return leftovers
+
+    def _adopt(self, processes: "dict[int, procfs.Process]") -> "list[procfs.Process]":
+        """Find those that are ours, and their owners. Return the others."""
+        unknown = {pid: process for pid, process in processes.items() if self._is_unknown(pid, process)}
+        while unknown:
+            found = {pid: self._mark.read(pid) for pid, process in unknown.items() if self._is_ours(process.parent)}
+            found = found or self._find_daemons(unknown)
+            if not found:
+                break
+            for pid, number in found.items():
+                process = unknown.pop(pid)
+                if procfs.is_process(pid):
+                    self._owned[pid] = _Owned(process.start, self._owner_of(process, number))
+        return list(unknown.values())
+
+    def _is_unknown(self, pid: int, process: procfs.Process) -> bool:
+        known = self._owned.get(pid)
+        return process.alive and pid != self.pid and (known is None or known.start != process.start)
+
+    def _is_ours(self, pid: int) -> bool:
+        if pid == self.pid:
+            return True
+        known = self._owned.get(pid)
+        process = procfs.read(pid) if known else None
+        return known is not None and process is not None and process.start == known.start
+
+    def _find_daemons(self, processes: "dict[int, procfs.Process]") -> "dict[int, int | None]":
+        """Return the processes that have our mark, with its number, or our addresses."""
+        found: "dict[int, int | None]" = {}
+        if not self._owners:  # no process can have our mark yet: save the time to read all environments
+            return found
+        for pid, process in processes.items():
+            number = self._mark.read(pid)
+            if number is not None or process.image == self._image:
+                found[pid] = number
+            else:  # an exec since the process was read may have hidden both
+                self._new.scan_again(pid, process)
+        return found
+
+    def _owner_of(self, process: procfs.Process, number: "int | None") -> Owner:
+        """Return the owner that the mark names, else that of the parent, else the current one."""
+        if process.parent != self.pid and process.parent in shared_pids():
+            return self._current[-1]  # a fork server has the mark of the test that used it first
+        owner = self._owners.get(number or 0)
+        parent = self._owned.get(process.parent)
+        if owner is None and parent is not None and parent.owner.number in self._owners:
+            owner = parent.owner
+        return owner or self._current[-1]
+
+
+def _unique_image(us: procfs.Process, others: "Iterable[procfs.Process]") -> "tuple[bytes, ...] | None":
+    """Return the addresses of our memory, if only our forked children share them.
+
+    None: the kernel does not choose them at random, or our parent has forked others like us.
+    """
+    if b"0" in us.image or not procfs.has_random_addresses() or any(other.image == us.image for other in others):
+        return None
+    return us.image
