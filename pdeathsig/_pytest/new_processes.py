@@ -32,10 +32,32 @@ class NewProcesses:
 
     def scan(self) -> "dict[int, procfs.Process]":
         """Return the processes since the last scan; threads too, as their IDs are PIDs."""
+        return self._read_new() if self._may_find_some() else {}
+
+    def scan_until_stable(self) -> "Iterator[dict[int, procfs.Process]]":
+        """Scan until no fork and no exec is under way, and none has begun during the scan."""
+        if not self._may_find_some():
+            return
+        until = time.monotonic() + _FORK_OR_EXEC
+        yield self._read_new()
+        while (self._unfinished or self._read_last_pid() != self._last_pid) and time.monotonic() < until:
+            os.sched_yield()
+            yield self._read_new()
+        # What is left without an entry in /proc is the number of a session.
+        self._unfinished = [pid for pid in self._unfinished if procfs.read(pid) is not None]
+
+    def scan_again(self, pid: int, before: procfs.Process) -> None:
+        """Return this process in the next scan too if it has called exec since it was read, or is about to."""
+        now = procfs.read(pid)
+        if now is not None and now.start == before.start and (now.image != before.image or not now.has_code):
+            self._unfinished.append(pid)
+
+    def _may_find_some(self) -> bool:
         last_pid = self._read_last_pid()
-        if last_pid is not None and last_pid == self._last_pid and not self._unfinished:
-            return {}
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return last_pid is None or last_pid != self._last_pid or bool(self._unfinished)
+
+    def _read_new(self) -> "dict[int, procfs.Process]":
+        last_pid, now = self._read_last_pid(), time.clock_gettime(time.CLOCK_BOOTTIME)
         pids = self._pids_since(last_pid, now)
         earliest = 0
         if pids is None:
@@ -52,22 +74,6 @@ class NewProcesses:
                     self._unfinished.append(pid)
                 new[pid] = process
         return new
-
-    def scan_until_stable(self) -> "Iterator[dict[int, procfs.Process]]":
-        """Scan until no fork and no exec is under way, and none has begun during the scan."""
-        until = time.monotonic() + _FORK_OR_EXEC
-        yield self.scan()
-        while (self._unfinished or self._read_last_pid() != self._last_pid) and time.monotonic() < until:
-            os.sched_yield()
-            yield self.scan()
-        # What is left without an entry in /proc is the number of a session.
-        self._unfinished = [pid for pid in self._unfinished if procfs.read(pid) is not None]
-
-    def scan_again(self, pid: int, before: procfs.Process) -> None:
-        """Return this process in the next scan too if it has called exec since it was read, or is about to."""
-        now = procfs.read(pid)
-        if now is not None and now.start == before.start and (now.image != before.image or not now.has_code):
-            self._unfinished.append(pid)
 
     def _pids_since(self, last_pid: "int | None", now: float) -> "list[int] | None":
         """Return the PIDs given out since the last scan; None if they are not known, or too many."""
