@@ -16,6 +16,7 @@ assert _REQUIRES is not None
 OLDEST = int(_REQUIRES[1])
 ABI3 = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 EXTENSION = sys.platform == "linux" and os.environ.get("PDEATHSIG_NO_EXTENSION") != "1"
+SOURCES = sorted({*glob("c_src/**/*.c", recursive=True)} - {*glob("c_src/guard/*.c")})
 WERROR = os.environ.get("PDEATHSIG_WERROR") == "1"
 
 
@@ -28,8 +29,8 @@ def ffibuilder() -> Any:
     ffi.set_source(
         "pdeathsig._ffi",
         '#include "pdeathsig.h"',
-        sources=sorted(glob("c_src/*.c")),
-        depends=sorted(glob("c_src/*.h")),
+        sources=SOURCES,
+        depends=sorted(glob("c_src/**/*.h", recursive=True)),
         include_dirs=["c_src"],
         define_macros=[("_GNU_SOURCE", "1")] + [("Py_LIMITED_API", f"0x03{OLDEST:02x}0000")] * ABI3,
         extra_compile_args=["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"] + ["-Werror"] * WERROR,

@@ -50,7 +50,7 @@ class build_startup(Command):
 class build_guard(Command):
     """The executable behind `pdeathsig run` and scope="tree", beside the extension."""
 
-    sources = [*sorted(glob("c_src/guard/*.c")), "c_src/tree.c"]
+    sources = sorted([*glob("c_src/guard/*.c"), *glob("c_src/proc/*.c")])
     common = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", *["-Werror"] * build_ffi["WERROR"]]
     # With no libc and nothing of what a distribution adds to every program, it is a third as large as an empty one.
     freestanding = shlex.split(
@@ -83,7 +83,7 @@ class build_guard(Command):
             self.spawn([*command, "-Os"])
 
     def get_source_files(self):
-        return [*self.sources, *glob("c_src/guard/*.h"), *glob("c_src/*.h")]
+        return [*self.sources, *glob("c_src/guard/*.h"), *glob("c_src/proc/*.h")]
 
     def get_outputs(self):
         return [] if self.editable_mode else [self.executable]

@@ -1,7 +1,7 @@
 /* Ending all that is below this process, which is its reaper. */
 #include "guard.h"
 
-#include "../tree.h"
+#include "../proc/proc.h"
 
 #include <fcntl.h>
 #include <sys/wait.h>

@@ -5,7 +5,7 @@
  * signal, what grows faster than it dies) is ending.c's. */
 #include "guard.h"
 
-#include "../tree.h"
+#include "../proc/proc.h"
 
 #include <poll.h>
 #include <sys/mman.h>

@@ -15,8 +15,8 @@
 #ifndef PDEATHSIG_GUARD_H
 #define PDEATHSIG_GUARD_H
 
-#include "../sys.h"
-#include "../text.h"
+#include "../proc/sys.h"
+#include "../proc/text.h"
 
 #include <signal.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* The process that the caller sees. It polls no descriptor: all it waits for are signals. */
 #include "guard.h"
 
-#include "../tree.h"
+#include "../proc/proc.h"
 
 #include <fcntl.h>
 #include <sys/prctl.h>

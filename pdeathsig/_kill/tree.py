@@ -218,7 +218,7 @@ class _Ending:
         """PID, start time, and what is known of it."""
         for i in range(self._raw.count):
             victim = self._raw.list[i]
-            yield victim.pid, victim.start, getattr(victim, "is")
+            yield victim.pid, victim.start, victim.known
 
     def close(self) -> None:
         native.lib.pds_ending_free(self._raw)

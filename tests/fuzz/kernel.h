@@ -1,4 +1,4 @@
-/* In place of c_src/sys.h: a kernel that answers as the harness says. */
+/* In place of c_src/proc/sys.h: a kernel that answers as the harness says. */
 #ifndef PDEATHSIG_SYS_H
 #define PDEATHSIG_SYS_H
 

@@ -4,7 +4,8 @@
  * The input: a byte that chooses the file, a byte for how much a read gives at once, then the file. */
 #include "kernel.h"
 
-#include "../../c_src/tree.c"
+#include "../../c_src/proc/process.c"
+#include "../../c_src/proc/tree.c"
 #include "input.h"
 
 #include <assert.h>

@@ -1,7 +1,6 @@
 /* c_src without Python: eight threads and the main one start children and end them, two fork, one arms and disarms, for
  * SECONDS. For ThreadSanitizer, which so sees all there is; `make tsan`. */
-#include "internal.h"
-#include "pdeathsig.h"
+#include "../../c_src/spawn/spawn.h"
 
 #include <err.h>
 #include <errno.h>

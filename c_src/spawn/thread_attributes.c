@@ -1,18 +1,17 @@
-/* What a child takes over from the *thread* that creates it and cannot simply be given: credentials, capabilities,
- * seccomp filters, namespaces, scheduling policy, personality, NUMA policy, timer slack; and where a thread has
- * unshared them, its working directory and its descriptor table.
+/* The attributes of a thread: what a child takes over from the *thread* that creates it and cannot simply
+ * be given. These are credentials, capabilities, seccomp filters, namespaces, scheduling policy,
+ * personality, NUMA policy and timer slack. Where a thread has unshared them, its working directory and
+ * its descriptor table too.
  *
- * As the kernel shows it: proc_pid_status(5), namespaces(7), sched_getattr(2). Without /proc, threads are taken to be
- * alike in what only /proc tells; and always in what nothing tells: Landlock rules, which of two seccomp filters. */
-#include "internal.h"
+ * As the kernel shows them: proc_pid_status(5), namespaces(7), sched_getattr(2). Without /proc, threads
+ * are taken to be alike in what only /proc tells. Nothing tells of Landlock rules, nor which of two
+ * seccomp filters a thread has: in these, threads are always taken to be alike. */
+#include "spawn.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 enum { KCMP_FILES_ = 2, KCMP_FS_ = 3, NUMA_NODES_MAX = 1024 };
 
@@ -27,7 +26,7 @@ static bool begins(const char *line, const char *name)
     return strncmp(line, name, strlen(name)) == 0;
 }
 
-static bool counts(const char *line)
+static bool is_attribute(const char *line)
 {
     return begins(line, "Uid:") || begins(line, "Gid:") || begins(line, "Groups:") || begins(line, "Cap") ||
            begins(line, "NoNewPrivs:") || begins(line, "Seccomp") || begins(line, "Speculation");
@@ -48,7 +47,7 @@ static void mix_status(uint64_t *digest)
         buffer[held] = '\0';
         char *line = buffer, *end;
         while ((end = strchr(line, '\n')) != NULL) {
-            if (middle ? wanted : counts(line))
+            if (middle ? wanted : is_attribute(line))
                 mix(digest, line, (size_t)(end - line));
             middle = false;
             line = end + 1;
@@ -56,7 +55,7 @@ static void mix_status(uint64_t *digest)
         held -= (size_t)(line - buffer);
         memmove(buffer, line, held);
         if (held == sizeof buffer - 1) {
-            wanted = middle ? wanted : counts(buffer);
+            wanted = middle ? wanted : is_attribute(buffer);
             if (wanted)
                 mix(digest, buffer, held);
             middle = true;
@@ -107,7 +106,7 @@ static void mix_scheduling(uint64_t *digest)
     mix(digest, &persona, sizeof persona);
 }
 
-/* Much of that is in /proc too, but not everybody has a /proc, or a descriptor left to open it. */
+/* Much of that is in /proc too, but there may be no /proc, or no descriptor left to open it. */
 static void mix_credentials(uint64_t *digest)
 {
     uint32_t ids[6] = {0}, groups[256];
@@ -129,7 +128,7 @@ static void mix_credentials(uint64_t *digest)
     mix(digest, rest, sizeof rest);
 }
 
-uint64_t pds_place(void)
+uint64_t pds_thread_attributes(void)
 {
     uint64_t digest = 0xcbf29ce484222325U;
     mix_credentials(&digest);
@@ -139,10 +138,10 @@ uint64_t pds_place(void)
     return digest;
 }
 
-bool pds_place_shared(pid_t thread)
+bool pds_thread_shares_files(pid_t thread)
 {
     long self = syscall(SYS_gettid);
-    /* An error says that kcmp(2) is denied; whoever denies that denies unshare(2). */
+    /* An error says that kcmp(2) is denied; then unshare(2) is denied as well. */
     return syscall(SYS_kcmp, self, thread, KCMP_FS_, 0, 0) <= 0 &&
            syscall(SYS_kcmp, self, thread, KCMP_FILES_, 0, 0) <= 0;
 }

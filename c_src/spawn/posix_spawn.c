@@ -1,32 +1,18 @@
-/* posix_spawn(3), with the child bound: what glibc's child does, in its order, on the road of spawn.c and by its rules.
+/* posix_spawn(3), with the child bound: what glibc's child does, in its order. The functions marked
+ * IN_CHILD keep the rules of child.c.
  *
- * The one addition stands where credentials no longer change, and before the file actions: opening a FIFO may take for
- * ever. There are no reports by pipe, whose descriptors the file actions could hit: the child writes what failed into
- * memory that it shares with us, also where it has a copy of all other. */
-#include "internal.h"
-#include "pdeathsig.h"
+ * The one addition, the binding, comes when credentials no longer change, and before the file actions:
+ * opening a FIFO may take for ever. There are no reports by pipe, whose descriptors the file actions
+ * could hit. The child writes what failed into memory that it shares with us, also where it has a copy
+ * of all other. */
+#include "../proc/sys.h"
+#include "spawn.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#ifdef SYS_fcntl64
-#define FCNTL SYS_fcntl64
-#else
-#define FCNTL SYS_fcntl
-#endif
-#ifdef SYS_setresuid32
-#define SETRESGID SYS_setresgid32
-#define SETRESUID SYS_setresuid32
-#else
-#define SETRESGID SYS_setresgid
-#define SETRESUID SYS_setresuid
-#endif
 
 IN_CHILD static bool schedule(const struct pds_posix *posix)
 {
@@ -43,7 +29,7 @@ IN_CHILD static bool reset_ids(void)
     return syscall(SETRESUID, -1, getuid(), -1) == 0 && syscall(SETRESGID, -1, getgid(), -1) == 0;
 }
 
-/* Whatever has that number is closed first: with no descriptor left there is room then. */
+/* The descriptor with that number is closed first: with none left there is room then. */
 IN_CHILD static bool open_as(const struct pds_action *action)
 {
     syscall(SYS_close, action->fd);
@@ -56,10 +42,7 @@ IN_CHILD static bool open_as(const struct pds_action *action)
 /* Onto itself: it is to be inherited. */
 IN_CHILD static bool duplicate(int fd, int to)
 {
-    if (fd != to)
-        return syscall(SYS_dup3, fd, to, 0) == to;
-    long flags = syscall(FCNTL, fd, F_GETFD, 0);
-    return flags >= 0 && syscall(FCNTL, fd, F_SETFD, flags & ~FD_CLOEXEC) == 0;
+    return fd == to ? pds_child_set_close_on_exec(fd, false) : syscall(SYS_dup3, fd, to, 0) == to;
 }
 
 IN_CHILD static bool act(const struct spawning *spawning, const struct pds_action *action)
@@ -78,15 +61,16 @@ IN_CHILD static bool act(const struct spawning *spawning, const struct pds_actio
     }
 }
 
-IN_CHILD void pds_become_by_posix_spawn(struct spawning *spawning)
+/* Returns when it has not execed, with errno. */
+IN_CHILD static void try_to_become(struct spawning *spawning)
 {
     const struct pds_spawn *s = spawning->s;
     const struct pds_posix *posix = spawning->posix;
-    pds_child_take_place(spawning);
+    pds_child_take_attributes(spawning);
     pds_child_drop_handlers(spawning);
     for (int sig = 1; sig <= 64; sig++) {
         if (posix->defaults >> (sig - 1) & 1)
-            pds_child_let_die_of(sig);
+            pds_child_set_default_action(sig);
     }
     if (!schedule(posix) || (s->new_session && syscall(SYS_setsid) < 0) ||
         (s->process_group >= 0 && syscall(SYS_setpgid, 0, s->process_group) != 0) ||
@@ -98,6 +82,13 @@ IN_CHILD void pds_become_by_posix_spawn(struct spawning *spawning)
     }
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spawning->mask, NULL, _NSIG / 8);
     pds_child_exec(spawning);
+}
+
+IN_CHILD static void become(struct spawning *spawning)
+{
+    try_to_become(spawning);
+    if (spawning->failed == NULL && !spawning->posix->exits)
+        pds_child_fail(spawning, errno, "posix_spawn");
 }
 
 static void as_sigset(uint64_t signals, sigset_t *set)
@@ -144,12 +135,12 @@ int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix, const st
     if (spawning == MAP_FAILED)
         return pds_fail(errno, "mmap");
     bool own_credentials = posix->reset_ids && (geteuid() != getuid() || getegid() != getgid());
-    *spawning = (struct spawning){.s = s, .posix = posix, .actions = actions, .keep = &s->lifeline};
+    *spawning = (struct spawning){.s = s, .become = become, .posix = posix, .actions = actions, .keep = &s->lifeline};
     s->keep_count = s->lifeline >= 0;
     s->errpipe_write = -1;
     spawning->share_memory = !own_credentials;
-    struct quiet before;
-    pds_quiet(&before);
+    struct signals before;
+    pds_hold_signals(&before);
     spawning->mask = before.mask;
     if (posix->set_mask)
         as_sigset(posix->mask, &spawning->mask);
@@ -157,7 +148,7 @@ int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix, const st
     char **pointers = point_to(spawning, executables, argv, envp);
     int pid = pointers != NULL ? pds_start(spawning) : pds_fail(ENOMEM, "malloc");
     free(pointers);
-    pds_loud(&before);
+    pds_restore_signals(&before);
     munmap(spawning, sizeof *spawning);
     return pid;
 }

@@ -1,6 +1,5 @@
 /* Which call failed: an errno alone does not say. Python puts it into the OSError. */
-#include "internal.h"
-#include "pdeathsig.h"
+#include "base.h"
 
 static _Thread_local const char *failed_call = "";
 

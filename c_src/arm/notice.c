@@ -1,20 +1,19 @@
-/* The end: one line on stderr, then the signal. Runs in a signal handler: async-signal-safe calls only
- * (signal-safety(7)), no locks, no malloc. */
-#include "internal.h"
-#include "pdeathsig.h"
+/* The line on stderr before the process ends. Runs in a signal handler: async-signal-safe calls only
+ * (signal-safety(7)). */
+#include "../proc/sys.h"
+#include "arm.h"
 
-#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
-#include <unistd.h>
 
 static struct stat stderr_when_armed;
 static bool stderr_was_open;
+static atomic_int own_table; /* thread ID */
 
 void pds_notice_set(struct notice *notice, const char *text)
 {
@@ -30,8 +29,13 @@ void pds_notice_remember_stderr(void)
     stderr_was_open = fstat(STDERR_FILENO, &stderr_when_armed) == 0;
 }
 
-/* A program may have closed descriptor 2 and opened its database there: never write into a file that was not
- * stderr at arming, nor into anything if there was no stderr then. */
+void pds_notice_own_table(pid_t thread)
+{
+    atomic_store(&own_table, thread);
+}
+
+/* A program may have closed descriptor 2 and opened its database there. So a file that was not stderr
+ * at arming is never written to; and no file is if there was no stderr then. */
 static bool is_stderr(const struct stat *now)
 {
     if (!stderr_was_open)
@@ -41,7 +45,7 @@ static bool is_stderr(const struct stat *now)
     return now->st_dev == stderr_when_armed.st_dev && now->st_ino == stderr_when_armed.st_ino;
 }
 
-/* Never blocks: a full pipe whose reader is stuck must not keep us alive. */
+/* Never blocks: a full pipe with a stuck reader must not keep this process alive. */
 static ssize_t write_now(int fd, const struct notice *notice, const struct stat *st)
 {
     struct iovec line = {.iov_base = (void *)notice->text, .iov_len = notice->length};
@@ -54,7 +58,7 @@ static ssize_t write_now(int fd, const struct notice *notice, const struct stat 
     return write(fd, notice->text, notice->length);
 }
 
-static void say_to(int fd, const struct notice *notice)
+static void write_to(int fd, const struct notice *notice)
 {
     struct stat st;
     if (fstat(fd, &st) < 0 || !is_stderr(&st))
@@ -72,42 +76,26 @@ static void say_to(int fd, const struct notice *notice)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-static void say(const struct notice *notice)
+/* The watcher thread does not hold stderr open all the time: a pipe would then never be seen as closed. */
+static int borrow_stderr(void)
+{
+    int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    int fd = (int)syscall(SYS_pidfd_getfd, self, STDERR_FILENO, 0);
+    if (fd < 0) /* before Linux 5.6, or denied */
+        fd = open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY);
+    close(self);
+    return fd;
+}
+
+void pds_notice_write(const struct notice *notice)
 {
     if (notice->length == 0)
         return;
-    int fd = pds_keeper_lend_stderr();
-    say_to(fd, notice);
-    if (fd != STDERR_FILENO)
-        close(fd);
-}
-
-static bool has_default_action(int sig)
-{
-    struct sigaction action;
-    return sigaction(sig, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) && action.sa_handler == SIG_DFL;
-}
-
-void pds_deliver(int sig, int64_t grace_ns, const struct notice *notice)
-{
-    int cancel_state;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state); /* write(2) is where a cancelled thread would end */
-    if (grace_ns > 0)
-        pds_grace_start(grace_ns);
-    prctl(PR_SET_PDEATHSIG, 0);
-    say(notice);
-    /* PID 1 of a namespace is spared every signal it sends to itself and does not handle. */
-    bool spared = getpid() == 1 && has_default_action(sig);
-    if (kill(getpid(), sig) < 0 || spared || sig == SIGKILL)
-        _exit(128 + sig);
-    pthread_setcancelstate(cancel_state, NULL);
-}
-
-int pds_die(int sig, const char *text)
-{
-    struct notice notice;
-    pds_notice_set(&notice, text);
-    pds_notice_remember_stderr();
-    pds_deliver(sig, 0, &notice);
-    return 0;
+    if (atomic_load(&own_table) != (int)syscall(SYS_gettid)) {
+        write_to(STDERR_FILENO, notice);
+        return;
+    }
+    int fd = borrow_stderr();
+    write_to(fd, notice);
+    close(fd);
 }

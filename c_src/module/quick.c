@@ -5,8 +5,9 @@
  * pdeathsig/__init__.py loads it); and so is what is beneath every start of a program (fork_exec.c). These functions
  * have the names and the contract of pdeathsig.h. All others are reached by cffi. */
 #define PY_SSIZE_T_CLEAN
-#include "fork_exec.h"
-#include "pdeathsig.h"
+#include "module.h"
+
+#include "../pdeathsig.h"
 
 #include <signal.h>
 #include <sys/auxv.h>
@@ -128,8 +129,8 @@ static int load(PyObject *module)
     return 0;
 }
 
-/* Later than the stable ABI that this is built for, and refused by interpreters that do not know them. site runs in
- * every subinterpreter, and must find there that this process is armed already. */
+/* Later than the stable ABI that this is built for, and refused by interpreters that do not know them.
+ * site runs in every subinterpreter, and must find there that this process is armed already. */
 enum { MULTIPLE_INTERPRETERS = 3, GIL = 4 };
 static void *const PER_INTERPRETER_GIL_SUPPORTED = (void *)2, *const GIL_NOT_USED = (void *)1;
 

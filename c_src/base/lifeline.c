@@ -1,26 +1,18 @@
-/* The lifeline: a pipe whose write end is this process's alone. When the process dies, the last write end closes, and
- * the kernel itself signals whoever holds a read end: a process, or a whole process group, with no helper (fcntl(2),
- * F_SETSIG and F_SETOWN). It follows the process, not a thread, and survives the exec of any program.
+/* The lifeline: a pipe whose write end is this process's alone. When the process dies, the last write
+ * end closes. Then the kernel itself signals what each read end names: a process, or a whole process
+ * group, with no helper (fcntl(2), F_SETSIG and F_SETOWN). It follows the process, not a thread, and
+ * survives the exec of any program.
  *
- * One pipe serves all children, each by a read end of its own (an open file description: signal and owner are its).
- * A forked child of ours must not keep the write end open: it is closed there. */
-#include "internal.h"
-#include "pdeathsig.h"
+ * One pipe serves all children. Each has a read end of its own, an open file description, to which
+ * signal and owner belong. A forked child of ours must not keep the write end open: it is closed there. */
+#include "../proc/sys.h"
+#include "base.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#ifdef SYS_fcntl64
-#define FCNTL SYS_fcntl64
-#else
-#define FCNTL SYS_fcntl
-#endif
+#include <time.h>
 
 enum { HIGH = 200 }; /* out of the way of a shell's `exec 3>file` */
 
@@ -29,30 +21,27 @@ static int write_end = -1;
 static struct stat file;
 static bool for_forked; /* children of fork may need one, in case they exec */
 
-/* In such a child: its read end, or -errno, why there is none. What its forker's write end is: for a second try. */
-static int of_forker = -ENODATA, forkers_write_end;
+/* In such a child: its read end, or -errno: why there is none. What its forker's write end is: for a
+ * second try. */
+static int inherited = -ENODATA, forkers_write_end;
 static struct stat forkers_file;
 
-/* Somebody may have closed all descriptors that he did not know, and opened another file in its place. */
-static bool is(int fd, const struct stat *expected)
+/* The program may have closed all descriptors that it did not know, and opened another file there. */
+static bool is_still(int fd, const struct stat *expected)
 {
     struct stat now;
     return fd >= 0 && fstat(fd, &now) == 0 && now.st_dev == expected->st_dev && now.st_ino == expected->st_ino;
 }
 
-static bool still_ours(void)
+/* By a child that is forked now, if it execs: its parent thread may end; or the kernel forgets the
+ * parent-death signal, as at the exec of a set-user-ID program. */
+static bool needed_after_exec(bool forked_on_main)
 {
-    return is(write_end, &file);
+    return for_forked && (!forked_on_main || geteuid() != getuid() || getegid() != getgid());
 }
 
-/* A child that is forked now, and execs: its parent thread may end; or the kernel forgets the parent-death signal, as
- * at the exec of a set-user-ID program. */
-static bool needed_after_exec(bool by_main)
-{
-    return for_forked && (!by_main || geteuid() != getuid() || getegid() != getgid());
-}
-
-static int moved_up(int fd)
+/* A duplicate of fd with a high number; fd is closed. */
+static int dup_high(int fd)
 {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
     if (high < 0)
@@ -65,13 +54,13 @@ static int moved_up(int fd)
 static int make(void)
 {
     int ends[2];
-    if (still_ours())
+    if (is_still(write_end, &file))
         return 0;
     write_end = -1;
     if (pipe2(ends, O_CLOEXEC) < 0)
         return pds_fail(errno, "pipe2");
     close(ends[0]);
-    int fd = moved_up(ends[1]);
+    int fd = dup_high(ends[1]);
     if (fd < 0)
         return fd;
     fstat(fd, &file);
@@ -79,12 +68,12 @@ static int make(void)
     return 0;
 }
 
-static int open_read_end(const char *whose, int fd_there)
+static int open_read_end(const char *process, int fd_there)
 {
     char path[64];
-    snprintf(path, sizeof path, "/proc/%s/fd/%d", whose, fd_there);
+    snprintf(path, sizeof path, "/proc/%s/fd/%d", process, fd_there);
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    return fd < 0 ? pds_fail(errno, "open") : moved_up(fd);
+    return fd < 0 ? pds_fail(errno, "open") : dup_high(fd);
 }
 
 int pds_lifeline(void)
@@ -104,20 +93,21 @@ void pds_lifeline_for_forked(int wanted)
     pthread_mutex_unlock(&lock);
 }
 
-/* pexpect's child closes all descriptors that it does not know, before it execs: then it is had from the forker. */
-int pds_lifeline_of_forker(void)
+/* pexpect's child closes all descriptors that it does not know before it execs. Then the read end is
+ * opened anew, by the forker's write end. */
+int pds_inherited_lifeline(void)
 {
-    if (of_forker < 0 || is(of_forker, &forkers_file))
-        return of_forker;
+    if (inherited < 0 || is_still(inherited, &forkers_file))
+        return inherited;
     char forker[16];
     snprintf(forker, sizeof forker, "%d", pds_parent());
     int fd = open_read_end(forker, forkers_write_end);
-    if (fd >= 0 && !is(fd, &forkers_file)) {
+    if (fd >= 0 && !is_still(fd, &forkers_file)) {
         close(fd);
         return pds_fail(EBADF, "open");
     }
     if (fd >= 0)
-        of_forker = fd;
+        inherited = fd;
     return fd;
 }
 
@@ -143,8 +133,8 @@ IN_CHILD int pds_lifeline_follow(int lifeline, int sig, bool group)
 void pds_lifeline_before_fork(void)
 {
     pthread_mutex_lock(&lock); /* no fork between the making of the pipe and our knowing it */
-    if (needed_after_exec(syscall(SYS_gettid) == getpid()))
-        make(); /* an error is one of the child's, if it execs */
+    if (needed_after_exec(pds_on_main_thread()))
+        make(); /* a failure matters to the child alone, if it execs */
 }
 
 void pds_lifeline_after_fork_in_parent(void)
@@ -155,13 +145,13 @@ void pds_lifeline_after_fork_in_parent(void)
 void pds_lifeline_after_fork_in_child(void)
 {
     pthread_mutex_init(&lock, NULL);
-    if (is(of_forker, &forkers_file)) /* our forker's own */
-        close(of_forker);
+    if (is_still(inherited, &forkers_file)) /* our forker's own */
+        close(inherited);
     bool wanted = needed_after_exec(pds_forked_on_main());
-    of_forker = wanted ? pds_fail(EMFILE, "pipe2") : -ENODATA;
-    if (still_ours()) {
+    inherited = wanted ? pds_fail(EMFILE, "pipe2") : -ENODATA;
+    if (is_still(write_end, &file)) {
         if (wanted)
-            of_forker = open_read_end("thread-self", write_end);
+            inherited = open_read_end("thread-self", write_end);
         forkers_write_end = write_end;
         forkers_file = file;
         close(write_end);

@@ -1,27 +1,23 @@
-/* Who our parent should be.
+/* Which process is our parent.
  *
- * getppid() alone cannot say whether the parent died before we looked: in a container PID 1 can be the legitimate
- * parent, on a desktop orphans go to `systemd --user`. So the answer is fixed as early as it can be known: by the
- * forking process itself just before it forks, else when this code is loaded. */
-#include "internal.h"
-#include "pdeathsig.h"
-
-#include <sys/syscall.h>
-#include <unistd.h>
+ * getppid() alone cannot say whether the parent died before we asked: in a container PID 1 can be the
+ * legitimate parent, and on a desktop orphans go to `systemd --user`. So the answer is fixed as early
+ * as it can be known: by the forking process just before it forks, else when this code is loaded. */
+#include "base.h"
 
 static pid_t forker;
-static bool by_main;
+static bool forked_on_main;
 static struct {
-    pid_t self; /* whom the two other fields are about */
+    pid_t self; /* the process that the two other fields are about */
     pid_t parent;
     int source;
 } us;
 
-static void look(void)
+static void remember(int source)
 {
     us.self = getpid();
     us.parent = getppid();
-    us.source = PDS_SEEN_AT_LOAD;
+    us.source = source;
 }
 
 /* A raw clone(2) runs no at-fork handlers: what is remembered then is still another process's. */
@@ -33,13 +29,12 @@ static bool remembered(void)
 void pds_identity_before_fork(void)
 {
     forker = getpid();
-    by_main = syscall(SYS_gettid) == forker;
+    forked_on_main = pds_on_main_thread();
 }
 
 void pds_identity_after_fork_in_child(void)
 {
-    look();
-    us.source = PDS_FORKED_BY;
+    remember(PDS_FORKED_BY);
     if (us.parent != 0) /* 0: the child is in a new PID namespace, where the forker has no PID */
         us.parent = forker;
 }
@@ -47,13 +42,13 @@ void pds_identity_after_fork_in_child(void)
 int pds_parent(void)
 {
     if (!remembered())
-        look();
+        remember(PDS_SEEN_AT_LOAD);
     return us.parent;
 }
 
 int pds_forked_on_main(void)
 {
-    return by_main;
+    return forked_on_main;
 }
 
 int pds_parent_source(void)

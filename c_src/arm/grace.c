@@ -1,19 +1,16 @@
 /* SIGKILL after the grace, by a POSIX timer: no thread, no helper, and Python cannot delay it.
  *
- * timer_create(2) may allocate, so the timer is made at arming; timer_settime(2) is async-signal-safe. Timers are
- * not inherited by fork and end at exec. */
-#include "internal.h"
-#include "pdeathsig.h"
+ * timer_create(2) may allocate, so the timer is made at arming; timer_settime(2) is async-signal-safe.
+ * Timers are not inherited by fork, and end at exec. */
+#include "arm.h"
 
-#include <errno.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 static timer_t timer;
 static bool made;
 
-int pds_grace_prepare(int news)
+int pds_grace_prepare(int carrier)
 {
     if (made)
         return 0;
@@ -21,7 +18,7 @@ int pds_grace_prepare(int news)
     memset(&event, 0, sizeof event);
     event.sigev_notify = SIGEV_SIGNAL;
     /* PID 1 of a namespace is spared its own SIGKILL: there the timer wakes the handler, which exits. */
-    event.sigev_signo = getpid() == 1 ? news : SIGKILL;
+    event.sigev_signo = getpid() == 1 ? carrier : SIGKILL;
     event.sigev_value.sival_ptr = &timer;
     if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0)
         return pds_fail(errno, "timer_create");
@@ -29,22 +26,16 @@ int pds_grace_prepare(int news)
     return 0;
 }
 
-static void set(int64_t ns)
-{
-    struct itimerspec in = {.it_value = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000}};
-    timer_settime(timer, 0, &in, NULL);
-}
-
 void pds_grace_start(int64_t grace_ns)
 {
+    struct itimerspec in = {.it_value = {.tv_sec = grace_ns / 1000000000, .tv_nsec = grace_ns % 1000000000}};
     if (made)
-        set(grace_ns);
+        timer_settime(timer, 0, &in, NULL);
 }
 
 void pds_grace_cancel(void)
 {
-    if (made)
-        set(0);
+    pds_grace_start(0);
 }
 
 bool pds_grace_expired(const siginfo_t *info)

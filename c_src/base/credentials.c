@@ -1,11 +1,10 @@
-/* The parent-death signal is sent with the dying parent's credentials, and lost where those do not allow it
- * (kernel/signal.c, check_kill_permission). */
-#include "pdeathsig.h"
+/* The parent-death signal is sent with the dying parent's credentials, and lost where those do not allow
+ * it (kernel/signal.c, check_kill_permission). */
+#include "../proc/proc.h"
+#include "base.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { CAP_KILL_BIT = 5 };
 
@@ -18,12 +17,12 @@ static bool is_ours(unsigned uid)
 
 int pds_parent_may_signal(void)
 {
+    char path[32];
     int parent = pds_parent();
     if (parent == 0)
-        return 1; /* outside our PID namespace: nothing to look at */
-    char path[32], self[32] = "";
-    if (readlink("/proc/self", self, sizeof self - 1) < 0 || atoi(self) != getpid())
-        return 0; /* another PID namespace's /proc: its number `parent` is a stranger */
+        return 1; /* outside our PID namespace: /proc does not show it */
+    if (!proc_is_ours())
+        return 0;
     snprintf(path, sizeof path, "/proc/%d/status", parent);
     FILE *file = fopen(path, "re");
     if (file == NULL)

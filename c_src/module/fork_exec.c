@@ -1,12 +1,11 @@
 /* pdeathsig._quick.fork_exec: pds_spawn in the place of CPython's _posixsubprocess.fork_exec.
  *
- * Each start comes by here with cold caches, so here is no cffi, and no string is copied. What it is given is
- * converted, and refused, as CPython does it. */
-#include "fork_exec.h"
-#include "internal.h"
-#include "pdeathsig.h"
+ * Each start comes by here with cold caches, so it uses no cffi, and copies no string. It converts and
+ * refuses its arguments as CPython does. */
+#include "module.h"
 
-#include <errno.h>
+#include "../spawn/spawn.h"
+
 #include <limits.h>
 #include <sys/wait.h>
 
@@ -24,7 +23,7 @@ static void drop(struct strings *strings)
     PyMem_Free(strings->pointers);
 }
 
-/* For so many, and a NULL after them. */
+/* For count items, and a NULL after them. */
 static void *room_for(Py_ssize_t count, size_t size)
 {
     void *room = PyMem_Calloc((size_t)count + 1, size);
@@ -132,7 +131,7 @@ static bool take_identity(int64_t *into, const char *name, PyObject *number)
     return true;
 }
 
-/* Before anybody can be interrupted. A child that nobody would know of ends. */
+/* Before an exception can interrupt. A child whose PID cannot be noted ends. */
 static PyObject *noted(pid_t pid, PyObject *started)
 {
     PyObject *number = PyLong_FromLong(pid);
@@ -145,8 +144,8 @@ static PyObject *noted(pid_t pid, PyObject *started)
     return NULL;
 }
 
-/* Takes a list for the PID, what pds_spawn has to know besides, and then CPython's arguments. Returns the PID, or
- * -errno as all of pdeathsig.h. */
+/* Takes a list for the PID, what pds_spawn has to know besides, and then CPython's arguments. Returns the
+ * PID, or -errno as all of pdeathsig.h. */
 PyObject *pds_fork_exec(PyObject *module, PyObject *arguments)
 {
     (void)module;

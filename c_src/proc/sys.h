@@ -1,5 +1,7 @@
-/* System calls, made directly: the result is >= 0, or -errno. The guard has no libc (a start takes half the time, a
- * waiting process a few kilobytes); the library's files that it shares go the same way, by syscall(2) of libc. */
+/* System calls, made directly: the result is >= 0, or -errno.
+ *
+ * The guard has no libc: so a start takes half the time, and a waiting process a few kilobytes. What
+ * the library shares with it goes the same way, by syscall(2) of libc. */
 #ifndef PDEATHSIG_SYS_H
 #define PDEATHSIG_SYS_H
 
@@ -8,14 +10,44 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 
+/* What old headers lack: the numbers are the same on all architectures but alpha. */
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424
 #endif
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
+#ifndef SYS_clone3
+#define SYS_clone3 435
+#endif
 #ifndef SYS_close_range
 #define SYS_close_range 436
+#endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE (1U << 1)
+#endif
+
+/* 32-bit architectures have two of some: the first took IDs of 16 bits, or file offsets of 32. */
+#ifdef SYS_fcntl64
+#define FCNTL SYS_fcntl64
+#else
+#define FCNTL SYS_fcntl
+#endif
+#ifdef SYS_setgroups32
+#define SETGROUPS SYS_setgroups32
+#define SETREGID SYS_setregid32
+#define SETREUID SYS_setreuid32
+#define SETRESGID SYS_setresgid32
+#define SETRESUID SYS_setresuid32
+#else
+#define SETGROUPS SYS_setgroups
+#define SETREGID SYS_setregid
+#define SETREUID SYS_setreuid
+#define SETRESGID SYS_setresgid
+#define SETRESUID SYS_setresuid
 #endif
 
 #ifdef PDS_FREESTANDING

@@ -1,10 +1,8 @@
-/* system(3), with the shell bound. As libc's: SIGINT and SIGQUIT, which the terminal sends to the shell too, are
- * ignored in the whole process meanwhile, by however many threads are here; SIGCHLD is blocked in this one. */
-#include "internal.h"
-#include "pdeathsig.h"
+/* system(3), with the shell bound. As libc's: SIGINT and SIGQUIT, which the terminal sends to the shell
+ * too, are ignored in the whole process as long as any thread is in here. SIGCHLD is blocked in the
+ * calling thread. */
+#include "spawn.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/wait.h>
 
@@ -12,32 +10,32 @@ static const int IGNORED[] = {SIGINT, SIGQUIT};
 enum { COUNT = sizeof IGNORED / sizeof *IGNORED };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int here;
+static int running; /* threads in pds_system() */
 static struct sigaction before[COUNT];
 
-static void ignore(void)
+static void start_ignoring(void)
 {
     struct sigaction nothing;
     memset(&nothing, 0, sizeof nothing);
     nothing.sa_handler = SIG_IGN;
     pthread_mutex_lock(&lock);
-    for (int i = 0; here == 0 && i < COUNT; i++)
+    for (int i = 0; running == 0 && i < COUNT; i++)
         sigaction(IGNORED[i], &nothing, &before[i]);
-    here++;
+    running++;
     pthread_mutex_unlock(&lock);
 }
 
-static void heed_again(void)
+static void restore_actions(void)
 {
     for (int i = 0; i < COUNT; i++)
         sigaction(IGNORED[i], &before[i], NULL);
 }
 
-static void leave(void)
+static void stop_ignoring(void)
 {
     pthread_mutex_lock(&lock);
-    if (--here == 0)
-        heed_again();
+    if (--running == 0)
+        restore_actions();
     pthread_mutex_unlock(&lock);
 }
 
@@ -45,7 +43,7 @@ static uint64_t not_ignored_before(void)
 {
     uint64_t signals = 0;
     for (int i = 0; i < COUNT; i++) {
-        if ((before[i].sa_flags & SA_SIGINFO) || before[i].sa_handler != SIG_IGN)
+        if (!pds_action_is(&before[i], SIG_IGN))
             signals |= (uint64_t)1 << (IGNORED[i] - 1);
     }
     return signals;
@@ -65,7 +63,7 @@ int pds_system(struct pds_spawn *s, const char *executables, const char *argv)
     int status, pid;
     sigemptyset(&sigchld);
     sigaddset(&sigchld, SIGCHLD);
-    ignore();
+    start_ignoring();
     pthread_sigmask(SIG_BLOCK, &sigchld, &mask);
     const struct pds_posix posix = {.set_mask = 1, .mask = as_bits(&mask), .defaults = not_ignored_before()};
     int r = pid = pds_posix_spawn(s, &posix, NULL, executables, argv, NULL);
@@ -73,7 +71,7 @@ int pds_system(struct pds_spawn *s, const char *executables, const char *argv)
         ;
     if (pid > 0)
         r = r < 0 ? pds_fail(errno, "waitpid") : status;
-    leave();
+    stop_ignoring();
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     return r;
 }
@@ -88,11 +86,11 @@ void pds_system_after_fork_in_parent(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* The threads that are here are not there. */
+/* The child has none of the threads that are in pds_system(). */
 void pds_system_after_fork_in_child(void)
 {
     pthread_mutex_init(&lock, NULL);
-    if (here > 0)
-        heed_again();
-    here = 0;
+    if (running > 0)
+        restore_actions();
+    running = 0;
 }

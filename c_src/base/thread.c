@@ -1,0 +1,22 @@
+/* A native thread of the library's own, which lasts as long as the process. */
+#include "base.h"
+
+static int create(pthread_t *thread, size_t stack_size, void *(*run)(void *), void *argument)
+{
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    if (stack_size > 0)
+        pthread_attr_setstacksize(&attributes, stack_size);
+    int error = pthread_create(thread, &attributes, run, argument);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+
+int pds_start_thread(pthread_t *thread, size_t stack_size, void *(*run)(void *), void *argument)
+{
+    int error = create(thread, stack_size, run, argument);
+    if (error == EINVAL) /* a library's thread-local storage does not fit */
+        error = create(thread, 0, run, argument);
+    return error != 0 ? pds_fail(error, "pthread_create") : 0;
+}

@@ -1,0 +1,177 @@
+/* Stopping a tree, so that none of it escapes.
+ *
+ * A process that forks faster than a walk finds its children would escape. So all are stopped first, from
+ * the top down. Walks go on until one finds no process that is new, none that still runs, and none that
+ * is in the middle of a fork with the signal blocked. Then each gets the signal (kill.c), and only then
+ * they go on, from the bottom up. Otherwise a child of a dead parent could be hung up on (setpgid(2),
+ * orphaned process groups), or be seen as dead too early.
+ *
+ * No process may stay frozen. So the call that freezes also thaws, and no exception interrupts it. */
+#include "kill.h"
+
+#define FREEZE_AT_MOST (3000 * MILLISECOND)
+#define BLOCK_PATIENCE (50 * MILLISECOND)      /* with one process that blocks the signal */
+#define BLOCK_PATIENCE_ALL (200 * MILLISECOND) /* ... with all of them */
+
+struct freezing {
+    struct pds_ending *e;
+    int sig;
+    int64_t since;
+    int64_t waited; /* for processes that block the signal */
+    int error;
+    bool unsettled; /* in this walk, one was new or may still run: another walk is needed */
+};
+
+/* A process that was stopped where it blocks the signal, as bash and posix_spawn(3) do around a fork. With
+ * the signal pending it would fork, and die, and no walk would find the child. So it first goes on, until
+ * it blocks the signal no more. A process that sleeps blocks it always, to wait for it by sigwait(3). So,
+ * it seems, does one that blocks it for long. */
+static void let_it_unblock(struct freezing *freezing, struct pds_victim *victim)
+{
+    const int64_t since = pds_now();
+    struct process process;
+    if (pds_victim_send(victim, SIGCONT) < 0)
+        return;
+    do {
+        pds_pause(MILLISECOND / 50);
+        if (process_read(victim->pid, &process) < 0 || process.start != victim->start)
+            break;
+        if (!process_blocks(&process, freezing->sig))
+            break;
+        if ((process.state == 'S' && process.threads == 1) || pds_now() - since > BLOCK_PATIENCE)
+            victim->known |= PDS_BLOCKS;
+    } while (!(victim->known & PDS_BLOCKS));
+    freezing->waited += pds_now() - since;
+    if (pds_victim_send(victim, SIGSTOP) < 0)
+        victim->known &= ~PDS_FROZEN;
+}
+
+/* NULL: it does not belong to the tree, but has the PID of a process that did. */
+static struct pds_victim *victim_of(struct freezing *freezing, const struct process *process)
+{
+    struct pds_ending *e = freezing->e;
+    struct pds_victim *victim = pds_victim_find(e, process->pid);
+    if (victim != NULL && victim->start == process->start)
+        return victim;
+    const struct pds_victim *parent = pds_victim_find(e, process->parent);
+    if (parent == NULL || parent->pass != e->pass || process->pid <= 1 || process->pid == getpid())
+        return NULL;
+    int r = pds_ending_add(e, process->pid, process->start);
+    if (r < 0)
+        freezing->error = r;
+    return r < 0 ? NULL : pds_victim_find(e, process->pid);
+}
+
+static void stop(struct freezing *freezing, struct pds_victim *victim, const struct process *process, int pidfd)
+{
+    if (process->state == 'T')
+        victim->known |= PDS_WAS_STOPPED;
+    if (pidfd >= 0)
+        pds_victim_note_inode(victim, pidfd);
+    int r = pidfd >= 0 ? process_signal(process, pidfd, SIGSTOP) : pds_victim_send(victim, SIGSTOP);
+    if (r == 0)
+        victim->known |= PDS_FROZEN;
+    else if (r == -EPERM)
+        victim->known |= PDS_REFUSED;
+    else if (is_shortage(r))
+        freezing->error = r;
+}
+
+/* A process that was sent SIGSTOP in an earlier walk: whether it is as it is to be now. */
+static bool is_settled(struct freezing *freezing, struct pds_victim *victim, const struct process *process)
+{
+    char activity = process_activity(process);
+    if (activity == 'T' && !(victim->known & PDS_BLOCKS) && freezing->waited < BLOCK_PATIENCE_ALL &&
+        process_blocks(process, freezing->sig)) {
+        let_it_unblock(freezing, victim);
+        return false;
+    }
+    return activity == 'T' || (activity == 'D' && pds_now() - freezing->since >= FREEZE_PATIENCE);
+}
+
+static void freeze_one(struct walk *walk, const struct process *process, int pidfd)
+{
+    struct freezing *freezing = walk->with;
+    struct pds_victim *victim = victim_of(freezing, process);
+    if (victim == NULL)
+        return;
+    victim->pass = freezing->e->pass;
+    if (victim->known & PDS_REFUSED)
+        return;
+    if (process_tracker(process) == TRACKER) /* asked again once it is stopped, and so in no exec */
+        victim->known |= PDS_TRACKER;
+    if (!(victim->known & PDS_FROZEN)) {
+        stop(freezing, victim, process, pidfd);
+        freezing->unsettled = true;
+    } else if (!is_settled(freezing, victim, process)) {
+        freezing->unsettled = true;
+    }
+}
+
+static bool add_top(const struct pds_ending *e, const struct pds_victim *victim, struct links *tops, bool orphan)
+{
+    struct process process;
+    if (victim->known & PDS_GONE || !pds_victim_lives(victim, &process))
+        return false;
+    const struct pds_victim *parent = pds_victim_find(e, process.parent);
+    bool top = orphan || parent == NULL || parent->known & PDS_GONE;
+    if (top)
+        links_add(tops, process.pid, process.parent);
+    return top;
+}
+
+/* Where to walk from: those that have no parent among them; later also those that the last walk did not
+ * reach. Returns whether there are new ones. */
+static bool find_tops(const struct pds_ending *e, struct links *tops, bool first)
+{
+    bool added = false;
+    for (uint32_t i = 0; i < e->count; i++) {
+        if (first || e->list[i].pass != e->pass)
+            added |= add_top(e, &e->list[i], tops, !first);
+    }
+    return added;
+}
+
+static int walk_from(struct walk *walk, const struct links *tops)
+{
+    walk->found.count = 0;
+    walk->found.error = tops->error;
+    for (size_t i = 0; i < tops->count; i++)
+        links_add(&walk->found, tops->list[i].pid, tops->list[i].parent);
+    return walk->found.error < 0 ? walk->found.error : tree_walk_found(walk);
+}
+
+int pds_freeze(struct pds_ending *e, int sig)
+{
+    struct freezing freezing = {.e = e, .sig = sig, .since = pds_now()};
+    struct walk walk = {.signals = true, .stops = true, .visit = freeze_one, .with = &freezing};
+    struct links tops = {0};
+    int r = 0;
+    find_tops(e, &tops, true);
+    do {
+        if (!walk.signals)
+            pds_pause(MILLISECOND / 10);
+        e->pass++;
+        freezing.unsettled = false;
+        r = walk_from(&walk, &tops);
+        if (find_tops(e, &tops, false))
+            freezing.unsettled = true;
+        walk.signals = false;
+    } while (r >= 0 && freezing.error == 0 && freezing.unsettled && pds_now() - freezing.since < FREEZE_AT_MOST);
+    links_free(&walk.found);
+    links_free(&tops);
+    if (freezing.error < 0)
+        return freezing.error;
+    return r < 0 ? pds_fail(-r, "open") : 0;
+}
+
+/* From the bottom up. */
+void pds_thaw(struct pds_ending *e, bool stopped_before_too)
+{
+    for (uint32_t i = e->count; i-- > 0;) {
+        struct pds_victim *victim = &e->list[i];
+        if (victim->known & PDS_FROZEN && (stopped_before_too || !(victim->known & PDS_WAS_STOPPED)))
+            pds_victim_send(victim, SIGCONT);
+        victim->known &= ~PDS_FROZEN;
+    }
+}

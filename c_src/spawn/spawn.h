@@ -1,0 +1,84 @@
+/* The room that starts programs: each child gets a signal when this *process* dies, whichever thread of
+ * it started the child.
+ *
+ * The parts, each resting only on those before it: the pieces of the child's path, the clone, a digest
+ * of a thread's attributes, the spawner threads, the start of a program; then the three functions that
+ * programs are started by: fork_exec, posix_spawn, system. */
+#ifndef PDEATHSIG_SPAWN_H
+#define PDEATHSIG_SPAWN_H
+
+#include "../base/base.h"
+
+enum { AFFINITY_MAX = 1024, CHILD_STACK = 16 * 1024 };
+
+/* One program being started. The child reads it in our memory, or in its copy of that. */
+struct spawning {
+    struct pds_spawn *s;
+    void (*become)(struct spawning *spawning); /* in the child: execs, or returns */
+    char **executables, **argv, **envp;
+    const char *cwd;
+    const int *keep;
+    const uint32_t *groups;
+    const struct pds_posix *posix; /* NULL: as fork_exec does it */
+    const struct pds_action *actions;
+    long descriptors_max;
+    pid_t parent;
+    sigset_t mask;
+    bool share_memory;
+    bool handlers_dropped; /* by the kernel */
+    int nice;
+    bool renice;
+    size_t affinity_size; /* in bytes; 0: as the creating thread has it */
+    unsigned char affinity[AFFINITY_MAX];
+
+    /* Written by a child that shares this memory. */
+    bool settled;       /* we resume when it has execed or ended (qemu-user has no vfork) */
+    bool reported;      /* it has said on errpipe_write why it has not execed */
+    const char *failed; /* the call that failed, and its errno */
+    int error;
+};
+
+/* child.c: see there for the rules. Those that return bool: false, with errno, if a call has failed. */
+void pds_child_close_from(const struct spawning *spawning, unsigned int first);
+bool pds_child_set_close_on_exec(int fd, bool on);
+bool pds_child_keep(const struct spawning *spawning);
+void pds_child_set_default_action(int sig);
+void pds_child_drop_handlers(const struct spawning *spawning);
+void pds_child_take_attributes(const struct spawning *spawning);
+bool pds_child_fail(struct spawning *spawning, int error, const char *call);
+bool pds_child_bind(struct spawning *spawning);
+void pds_child_exec(const struct spawning *spawning);
+
+/* clone.c: returns the child's PID, once it has execed or ended. */
+int pds_clone(struct spawning *spawning);
+
+/* thread_attributes.c: a digest of what a child takes over from the thread that creates it. */
+uint64_t pds_thread_attributes(void);
+bool pds_thread_shares_files(pid_t thread); /* whether it has our working directory and descriptor table */
+
+/* spawner_threads.c: pds_clone() by a thread that lasts. */
+int pds_spawner_threads_clone(struct spawning *spawning);
+void pds_spawner_threads_after_fork_in_child(void);
+
+/* start.c: pds_clone() by whichever thread is right, and what is before and after that. Signals are
+ * held. */
+struct signals {
+    sigset_t mask;
+    int cancel_state;
+};
+void pds_hold_signals(struct signals *before);
+void pds_restore_signals(const struct signals *before);
+int pds_start(struct spawning *spawning);
+
+/* fork_exec.c: start a program that gets s->sig when this *process* dies, whichever thread calls. Returns
+ * its PID when it has execed, or could not and has said why on errpipe_write. executables: tried in turn.
+ * envp, cwd: NULL: ours. keep: in ascending order; errpipe_write is among them, and is not inherited. */
+int pds_spawn(struct pds_spawn *s, char **executables, char **argv, char **envp, const char *cwd, const int *keep,
+              const uint32_t *groups);
+
+/* system.c */
+void pds_system_before_fork(void);
+void pds_system_after_fork_in_parent(void);
+void pds_system_after_fork_in_child(void);
+
+#endif
