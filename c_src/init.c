@@ -8,9 +8,9 @@
  *   spawn/spawner_threads.c there are none
  *   spawn/system.c          no thread is in system(3)
  *
- * Before the fork the locks are taken that the child needs to be free: in that order everywhere. The
- * child does not unlock but initialize them anew. fork(2) runs these handlers; a raw clone(2), vfork(2)
- * and posix_spawn(3) do not, so what they matter to compares PIDs as well. */
+ * Before the fork the locks are taken that the child needs to be free: in that order everywhere.
+ * The child does not unlock but initialize them anew. fork(2) runs these handlers; a raw clone(2),
+ * vfork(2) and posix_spawn(3) do not. So identity.c and spawner_threads.c compare PIDs as well. */
 #include "arm/arm.h"
 #include "base/base.h"
 #include "spawn/spawn.h"

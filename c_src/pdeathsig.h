@@ -1,8 +1,8 @@
-/* The C functions that Python may call. build_ffi.py gives this file to cffi as it is, less its # lines.
+/* The C functions that Python may call. build_ffi.py gives this file to cffi, less its # lines.
  *
- * Contract: the result is >= 0, or -errno; then pds_failed_call() names the system call that failed, and
- * nothing has changed: what was armed before is still armed, what was not is not. All of them may be
- * called from any thread. */
+ * Contract: the result is >= 0, or -errno; then pds_failed_call() names the system call that
+ * failed, and nothing has changed: what was armed before is still armed, what was not is not. All
+ * of them may be called from any thread. */
 #ifndef PDEATHSIG_H
 #define PDEATHSIG_H
 
@@ -18,18 +18,18 @@ const char *pds_failed_call(void);
 
 enum { PDS_SEEN_AT_LOAD = 0, PDS_FORKED_BY = 1 };
 
-/* The PID of the process that forked us, if this code was loaded in it; else getppid() when this code was
- * loaded. 0: a process outside our PID namespace. */
+/* The PID of the process that forked us, if this code was loaded in it; else getppid() when this
+ * code was loaded. 0: a process outside our PID namespace. */
 int pds_parent(void);
 
 /* How pds_parent() is known: PDS_SEEN_AT_LOAD or PDS_FORKED_BY. */
 int pds_parent_source(void);
 
-/* Whether the thread that forked us was its process's main thread, which lasts as long as that process. */
+/* Whether the thread that forked us was its process's main thread, which lasts as long as it. */
 int pds_forked_on_main(void);
 
-/* Whether our parent's credentials let the kernel send us its parent-death signal. 0 also where /proc
- * does not say. */
+/* Whether our parent's credentials let the kernel send us its parent-death signal. 0 also where
+ * /proc does not say. */
 int pds_parent_may_signal(void);
 
 /* ---- arm/ ---- */
@@ -50,24 +50,25 @@ struct pds_status {
     int watched_lost; /* ... of those whose descriptor the program has closed */
 };
 
-/* Process semantics: deliver sig to this process when the process `parent` (a PID) dies, and SIGKILL
- * grace_ns later (0: never). notice is the line for stderr before that; empty: none.
+/* Process semantics: deliver sig to this process when the process `parent` (a PID) dies, and
+ * SIGKILL grace_ns later (0: never). notice is the line for stderr before that; empty: none.
  *   parent: by parent-death signal, so it must be our parent; 0: ours, outside our PID namespace; -1: none.
  *   watches: by pidfd, so they may be any processes, `count` of them. watch_notices are their lines, which
  * follow each other. If one of them is already gone, sig is delivered before this returns. */
 int pds_arm(int sig, int64_t grace_ns, int parent, const char *notice, const int *watches, int count,
             const char *watch_notices);
 
-/* The kernel's own semantics: sig, when the thread that created us exits. Returns 1 if our parent is
- * already gone: the caller then says so and calls pds_die(). */
+/* The kernel's own semantics: sig, when the thread that created us exits. Returns 1 if our parent
+ * is already gone: the caller then says so and calls pds_die(). */
 int pds_arm_thread(int sig);
 
-/* The same on the calling thread, between fork and exec: async-signal-safe, no locks. What is armed in
- * this copy of the parent's memory is forgotten, and a handler for sig dropped. sig 0: what the caller
- * has set is taken back. */
+/* The same on the calling thread, between fork and exec: async-signal-safe, no locks. What is armed
+ * in this copy of the parent's memory is forgotten, and a handler for sig dropped. sig 0: what the
+ * caller has set is taken back. */
 int pds_preexec(int sig);
 
-/* Deliver what is armed now, as if the parent had died, with this line. Returns 0 if nothing is armed. */
+/* Deliver what is armed, as if the parent had died, with this line. Returns 0 if nothing is
+ * armed. */
 int pds_fire(const char *notice);
 
 /* Write the line, deliver sig to this process. Where the kernel will not (PID 1 of a namespace),
@@ -82,10 +83,11 @@ int pds_armed(void);
 
 int pds_status(struct pds_status *out);
 
-/* Right before an exec, which ends the handler. In a child that fork made of a process whose children are
- * to arm themselves, sig is from now on what holds. That is by the kernel's setting, if that process's
- * main thread forked us. Else, or where the exec makes the kernel forget that, it is by a lifeline. Where
- * nothing of that kind is armed, nothing changes. Returns 1 if our parent has died meanwhile. */
+/* Right before an exec, which ends the handler. In a child that fork made of a process whose
+ * children are to arm themselves, sig is from now on what holds. That is by the kernel's setting,
+ * if that process's main thread forked us. Else, or where the exec makes the kernel forget that, it
+ * is by a lifeline. Where nothing of that kind is armed, nothing changes. Returns 1 if our parent
+ * has died meanwhile. */
 int pds_exec_begins(int sig);
 
 /* The exec has failed: what pds_exec_begins has done to the signal is undone. Arm again. */
@@ -96,8 +98,8 @@ void pds_exec_failed(void);
 /* A new descriptor, close-on-exec, that hangs up when this process dies or execs. */
 int pds_lifeline(void);
 
-/* In the child, which gets sig when it hangs up; with group all of its process group do. Returns 1 if it
- * has already. Async-signal-safe. */
+/* In the child, which gets sig when it hangs up; with group all of its process group do. Returns 1
+ * if it has already. Async-signal-safe. */
 int pds_lifeline_hold(int lifeline, int sig, int group);
 
 /* From now on children of fork get a lifeline, where pds_exec_begins will need it. */
@@ -145,11 +147,11 @@ struct pds_action {
     const char *path; /* PDS_OPEN */
 };
 
-/* posix_spawn(3), whose child gets s->sig when this *process* dies, whichever thread calls. executables
- * (tried in turn), argv, envp: strings that follow each other, each with its 0 at the end. Of s counts
- * what posix_spawn knows too: new_session, process_group, and of descriptors the lifeline, which is the
- * only one to keep. Where the call that failed is "posix_spawn" or "clone", the error is one that
- * posix_spawn(3) has. */
+/* posix_spawn(3), whose child gets s->sig when this *process* dies, whichever thread calls.
+ * executables (tried in turn), argv, envp: strings that follow each other, each with its 0 at the
+ * end. Of s counts what posix_spawn knows too: new_session, process_group, and of descriptors the
+ * lifeline, which is the only one to keep. Where the call that failed is "posix_spawn" or "clone",
+ * the error is one that posix_spawn(3) has. */
 int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix, const struct pds_action *actions,
                     const char *executables, const char *argv, const char *envp);
 
@@ -190,14 +192,14 @@ struct pds_ending {
 /* Without a group: the top of the tree. */
 int pds_ending_add(struct pds_ending *e, int pid, uint64_t start);
 
-/* Find and freeze all that belongs to it by now, send sig to all of them but resource trackers, and let
- * them go on. Of each that got it, `known` says so: PDS_SIGNALLED or PDS_KILLED. When this returns, for
- * whatever reason, none is frozen. */
+/* Find and freeze all that belongs to it by now, send sig to all of them but resource trackers, and
+ * let them go on. Of each that got it, `known` says so: PDS_SIGNALLED or PDS_KILLED. When this
+ * returns, for whatever reason, none is frozen. */
 int pds_ending_signal(struct pds_ending *e, int sig, int known);
 
-/* Wait for the end of all but resource trackers, or with trackers for theirs too, so many nanoseconds at
- * most, or until a signal comes. Those that may not be signalled are not waited for. Returns 1 when all
- * are gone. */
+/* Wait for the end of all but resource trackers, or with trackers for theirs too, so many
+ * nanoseconds at most, or until a signal comes. Those that may not be signalled are not waited for.
+ * Returns 1 when all are gone. */
 int pds_ending_wait(struct pds_ending *e, int64_t ns, int trackers);
 
 /* SIGKILL to the resource trackers that are left. Returns how many. */

@@ -49,8 +49,8 @@ static int prepare(struct arming *next, const struct watches *watches)
     return r < 0 ? r : watch_all(watches, next);
 }
 
-/* The kernel's setting first, then what it is to mean. Until that is published, a death delivers what was
- * armed before, and a failure has nothing to take back. */
+/* The kernel's setting first, then what it is to mean. Until that is published, a death delivers
+ * what was armed before, and a failure has nothing to take back. */
 static int change_to(int next_mechanism, int sig, int kernel_sig, struct arming *next)
 {
     struct disposition before;
@@ -128,7 +128,7 @@ int pds_disarm(void)
     int r = pds_setting_hold(0);
     if (r >= 0) {
         pds_arming_publish(NULL);
-        pds_grace_cancel();
+        pds_grace_start(0);
         pds_watcher_keep_only(NULL);
         mechanism = PDS_NONE;
     }
@@ -167,8 +167,7 @@ void pds_arm_after_fork_in_parent(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* The kernel arms no child of fork; so nothing is armed here either. The handler stays, and finds nothing
- * to do. */
+/* The kernel arms no child of fork, so nothing is armed here either. The handler stays. */
 void pds_arm_after_fork_in_child(void)
 {
     pthread_mutex_init(&lock, NULL);

@@ -1,9 +1,9 @@
 /* The room that arms: this process gets a signal when its parent *process* dies.
  *
- * The parts, each resting only on those before it: a notice (the line on stderr), grace (the timer that
- * carries SIGKILL), an arming (what is armed, and which code path claims it), deliver (the end), the
- * main thread (asked to make a system call), the carrier signal and its handler, the watcher thread,
- * the kernel's setting (which thread holds it), and on top arm.c and exec.c. */
+ * The parts, each resting only on those before it: a notice (the line on stderr), grace (the timer
+ * that carries SIGKILL), an arming (what is armed, and which code path claims it), deliver (the
+ * end), the main thread (asked to make a system call), the carrier signal and its handler, the
+ * watcher thread, the kernel's setting (which thread holds it), and on top arm.c and exec.c. */
 #ifndef PDEATHSIG_ARM_H
 #define PDEATHSIG_ARM_H
 
@@ -25,8 +25,7 @@ void pds_notice_write(const struct notice *notice);
 
 /* grace.c: one POSIX timer that carries SIGKILL. */
 int pds_grace_prepare(int carrier);
-void pds_grace_start(int64_t grace_ns); /* async-signal-safe */
-void pds_grace_cancel(void);
+void pds_grace_start(int64_t grace_ns);        /* 0: cancel. Async-signal-safe */
 bool pds_grace_expired(const siginfo_t *info); /* async-signal-safe */
 void pds_grace_after_fork_in_child(void);
 

@@ -1,7 +1,7 @@
 /* What is armed, and which code path delivers it.
  *
- * The carrier's handler, the watcher thread and the check after arming may all see the same death. The
- * one that swaps the arming out delivers it; the others find that it is gone. */
+ * The carrier's handler, the watcher thread and the check after arming may all see the same death.
+ * The one that swaps the arming out delivers it; the others find that it is gone. */
 #include "arm.h"
 
 #include <stdatomic.h>

@@ -1,12 +1,13 @@
-/* The carrier signal: the real-time signal by which the kernel says that the parent's thread has ended.
+/* The carrier: a real-time signal by which the kernel says that the parent's thread has ended.
  *
- * PR_SET_PDEATHSIG (prctl(2)) speaks when the parent's *thread* exits. So the kernel sends the carrier,
- * and its handler asks getppid(). Unchanged: only a thread has ended, and this process was handed to a
- * sibling thread with its setting in place. Changed: the process is gone; the kernel changes getppid()
- * before it sends the signal (kernel/exit.c, forget_original_parent).
+ * PR_SET_PDEATHSIG (prctl(2)) speaks when the parent's *thread* exits. So the kernel sends the
+ * carrier, and its handler asks getppid(). Unchanged: only a thread has ended, and this process was
+ * handed to a sibling thread with its setting in place. Changed: the process is gone; the kernel
+ * changes getppid() before it sends the signal (kernel/exit.c, forget_original_parent).
  *
- * THE HANDLER'S RULES: async-signal-safe calls only (signal-safety(7)); no malloc, no locks, no Python;
- * errno is kept; it may run on any thread, at any time, more than once. All that it calls keeps them. */
+ * THE HANDLER'S RULES: async-signal-safe calls only (signal-safety(7)); no malloc, no locks, no
+ * Python; errno is kept; it may run on any thread, at any time, more than once. All that it calls
+ * keeps them. */
 #include "arm.h"
 
 #include <stdatomic.h>
@@ -14,8 +15,8 @@
 
 static atomic_int carrier;
 
-/* With the parent outside our PID namespace getppid() is 0 before and after: the sender is all there is.
- * The dying parent has no PID here; no process inside the namespace can send that. */
+/* With the parent outside our PID namespace getppid() is 0 before and after: the sender is all
+ * there is. The dying parent has no PID here; no process inside the namespace can send that. */
 static bool is_death(pid_t parent, const siginfo_t *info)
 {
     if (parent == 0)
@@ -50,8 +51,8 @@ static bool is_unused(int sig)
     return sigaction(sig, NULL, &action) == 0 && (pds_action_is(&action, SIG_DFL) || pds_action_is(&action, SIG_IGN));
 }
 
-/* Any real-time signal that the program does not use: valgrind has SIGRTMAX, the JVM SIGRTMAX-2, most
- * programs count up from SIGRTMIN. */
+/* Any real-time signal that the program does not use: valgrind has SIGRTMAX, the JVM SIGRTMAX-2,
+ * most programs count up from SIGRTMIN. */
 static int choose(int avoid)
 {
     for (int sig = SIGRTMAX - 4; sig > SIGRTMIN; sig--) {

@@ -1,11 +1,8 @@
-/* The end: one line on stderr, then the signal.
- *
- * pds_deliver runs in a signal handler: async-signal-safe calls only (signal-safety(7)), no locks, no
- * malloc. */
+/* The end: one line on stderr, then the signal. The rules of the handler hold (carrier.c). */
 #include "arm.h"
 
-/* An inherited SIG_IGN or a blocked mask would swallow the signal. Right before an exec, a handler of
- * the program's would too. */
+/* An inherited SIG_IGN or a blocked mask would swallow the signal. So would the program's handler
+ * right before an exec. */
 void pds_make_deliverable(int sig, int carrier, bool drop_handler, struct disposition *before)
 {
     sigset_t unblocked;

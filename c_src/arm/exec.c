@@ -1,4 +1,5 @@
-/* The parent-death signal across an exec: the handler ends there, the kernel's setting and a lifeline go on. */
+/* The parent-death signal across an exec, which ends the handler. The setting and a lifeline go
+ * on. */
 #include "arm.h"
 
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SIGKILL after the grace, by a POSIX timer: no thread, no helper, and Python cannot delay it.
  *
- * timer_create(2) may allocate, so the timer is made at arming; timer_settime(2) is async-signal-safe.
- * Timers are not inherited by fork, and end at exec. */
+ * timer_create(2) may allocate, so the timer is made at arming; timer_settime(2) is
+ * async-signal-safe. Timers are not inherited by fork, and end at exec. */
 #include "arm.h"
 
 #include <string.h>
@@ -17,7 +17,7 @@ int pds_grace_prepare(int carrier)
     struct sigevent event;
     memset(&event, 0, sizeof event);
     event.sigev_notify = SIGEV_SIGNAL;
-    /* PID 1 of a namespace is spared its own SIGKILL: there the timer wakes the handler, which exits. */
+    /* PID 1 of a namespace is spared its own SIGKILL. There the timer wakes the handler. */
     event.sigev_signo = getpid() == 1 ? carrier : SIGKILL;
     event.sigev_value.sival_ptr = &timer;
     if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0)
@@ -31,11 +31,6 @@ void pds_grace_start(int64_t grace_ns)
     struct itimerspec in = {.it_value = {.tv_sec = grace_ns / 1000000000, .tv_nsec = grace_ns % 1000000000}};
     if (made)
         timer_settime(timer, 0, &in, NULL);
-}
-
-void pds_grace_cancel(void)
-{
-    pds_grace_start(0);
 }
 
 bool pds_grace_expired(const siginfo_t *info)

@@ -1,5 +1,4 @@
-/* The line on stderr before the process ends. Runs in a signal handler: async-signal-safe calls only
- * (signal-safety(7)). */
+/* The line on stderr before the process ends. The rules of the handler hold (carrier.c). */
 #include "../proc/sys.h"
 #include "arm.h"
 
@@ -34,8 +33,8 @@ void pds_notice_own_table(pid_t thread)
     atomic_store(&own_table, thread);
 }
 
-/* A program may have closed descriptor 2 and opened its database there. So a file that was not stderr
- * at arming is never written to; and no file is if there was no stderr then. */
+/* A program may have closed descriptor 2 and opened its database there. So a file that was not
+ * stderr at arming is never written to; and no file is if there was no stderr then. */
 static bool is_stderr(const struct stat *now)
 {
     if (!stderr_was_open)
@@ -76,7 +75,7 @@ static void write_to(int fd, const struct notice *notice)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* The watcher thread does not hold stderr open all the time: a pipe would then never be seen as closed. */
+/* The watcher thread does not hold stderr open: a pipe would then never be seen as closed. */
 static int borrow_stderr(void)
 {
     int self = (int)syscall(SYS_pidfd_open, getpid(), 0);

@@ -1,6 +1,6 @@
-/* The kernel's setting (PR_SET_PDEATHSIG, prctl(2)). It belongs to the thread that made it and ends with
- * that thread. So one of two threads that last as long as the process holds it: the main thread holds
- * what it arms itself, the watcher thread what any other thread arms. */
+/* The kernel's setting (PR_SET_PDEATHSIG, prctl(2)). It belongs to the thread that made it and ends
+ * with that thread. So one of two threads that last as long as the process holds it: the main
+ * thread holds what it arms itself, the watcher thread what any other thread arms. */
 #include "arm.h"
 
 enum holder { MAIN, WATCHER };
@@ -41,7 +41,7 @@ static int set_on(enum holder holder, int sig)
 static int release(enum holder holder)
 {
     int r = held[holder] == 0 ? 0 : set_on(holder, 0);
-    /* A carrier signal with nothing armed is ignored by the handler; any other signal would still kill. */
+    /* With nothing armed, the handler ignores the carrier. Any other signal would still kill. */
     return r < 0 && held[holder] == pds_carrier() ? 0 : r;
 }
 

@@ -4,12 +4,12 @@
  * 2. It lasts as long as the process. The kernel ties PR_SET_PDEATHSIG to the thread that set it, so an
  *    arming asked for by a thread that may end is made here.
  *
- * Its descriptor table is its own and holds nothing but the pidfds. The program can neither close nor
- * see them, and they can be had when the process has no descriptor left.
+ * Its descriptor table is its own and holds nothing but the pidfds. The program can neither close
+ * nor see them, and they can be had when the process has no descriptor left.
  *
- * It blocks all signals, but for the carrier while it waits in ppoll(2). By that signal it is woken for
- * a request, with no descriptor to wake it by. So it also hears of the parent's death when every other
- * thread has blocked the carrier. */
+ * It blocks all signals, but for the carrier while it waits in ppoll(2). By that signal it is woken
+ * for a request, with no descriptor to wake it by. So it also hears of the parent's death when
+ * every other thread has blocked the carrier. */
 #include "../proc/sys.h"
 #include "arm.h"
 
@@ -56,13 +56,10 @@ static void forget(int i)
     watched[i] = watched[watched_count];
 }
 
-/* Where close_range(2) is missing or denied the table is shared. Then the program may close our
- * descriptor, and open a file of its own in its place. */
+/* Where close_range(2) is missing or denied, the program shares the table, and may close it. */
 static bool still_ours(int i)
 {
-    struct stat now;
-    return !(polled[i].revents & POLLNVAL) && fstat(polled[i].fd, &now) == 0 && now.st_dev == watched[i].file.st_dev &&
-           now.st_ino == watched[i].file.st_ino;
+    return pds_is_file(polled[i].fd, &watched[i].file);
 }
 
 static int serve_setting(const struct request *asked)

@@ -8,12 +8,13 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
-/* For functions that run between vfork and exec (the rules: spawn/child.c). Sanitizers keep books of
- * the stack, which that child never unwinds. */
+/* For functions that run between vfork and exec (the rules: spawn/child.c). Sanitizers keep books
+ * of the stack, which that child never unwinds. */
 #define IN_CHILD __attribute__((no_sanitize("address", "thread", "undefined"), noinline))
 
 /* The main thread lasts as long as the process. Async-signal-safe. */
@@ -27,6 +28,11 @@ static inline bool pds_action_is(const struct sigaction *action, void (*handler)
 {
     return !(action->sa_flags & SA_SIGINFO) && action->sa_handler == handler;
 }
+
+/* files.c */
+struct stat;
+bool pds_is_file(int fd, const struct stat *file); /* async-signal-safe */
+void pds_each_line(const char *path, bool (*goes_on)(void *with, const char *line, size_t length), void *with);
 
 /* failed.c: remember which call failed; returns -error. */
 int pds_fail(int error, const char *call);

@@ -1,10 +1,9 @@
-/* The parent-death signal is sent with the dying parent's credentials, and lost where those do not allow
- * it (kernel/signal.c, check_kill_permission). */
+/* The parent-death signal is sent with the dying parent's credentials. It is lost where those do
+ * not allow it (kernel/signal.c, check_kill_permission). */
 #include "../proc/proc.h"
 #include "base.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { CAP_KILL_BIT = 5 };
 
@@ -15,32 +14,26 @@ static bool is_ours(unsigned uid)
     return uid == real || uid == saved;
 }
 
+static bool note_permission(void *may, const char *line, size_t length)
+{
+    unsigned real, effective;
+    unsigned long long capabilities;
+    (void)length;
+    if (sscanf(line, "Uid: %u %u", &real, &effective) == 2)
+        *(int *)may = is_ours(real) || is_ours(effective);
+    else if (sscanf(line, "CapEff: %llx", &capabilities) == 1)
+        *(int *)may = capabilities >> CAP_KILL_BIT & 1;
+    return !*(int *)may;
+}
+
 int pds_parent_may_signal(void)
 {
     char path[32];
-    int parent = pds_parent();
+    int parent = pds_parent(), may = 0;
     if (parent == 0)
         return 1; /* outside our PID namespace: /proc does not show it */
-    if (!proc_is_ours())
-        return 0;
     snprintf(path, sizeof path, "/proc/%d/status", parent);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return 0;
-    char *line = NULL;
-    size_t room = 0;
-    unsigned real, effective;
-    unsigned long long capabilities;
-    int may = 0;
-    while (!may && getline(&line, &room, file) > 0) {
-        if (sscanf(line, "Uid: %u %u", &real, &effective) == 2)
-            may = is_ours(real) || is_ours(effective);
-        else if (sscanf(line, "CapEff: %llx", &capabilities) == 1) {
-            may = capabilities >> CAP_KILL_BIT & 1;
-            break;
-        }
-    }
-    free(line);
-    fclose(file);
+    if (proc_is_ours())
+        pds_each_line(path, note_permission, &may);
     return may;
 }

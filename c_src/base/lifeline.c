@@ -1,10 +1,11 @@
-/* The lifeline: a pipe whose write end is this process's alone. When the process dies, the last write
- * end closes. Then the kernel itself signals what each read end names: a process, or a whole process
- * group, with no helper (fcntl(2), F_SETSIG and F_SETOWN). It follows the process, not a thread, and
- * survives the exec of any program.
+/* The lifeline: a pipe whose write end is this process's alone. When the process dies, the last
+ * write end closes. Then the kernel itself signals what each read end names: a process, or a whole
+ * process group, with no helper (fcntl(2), F_SETSIG and F_SETOWN). It follows the process, not a
+ * thread, and survives the exec of any program.
  *
  * One pipe serves all children. Each has a read end of its own, an open file description, to which
- * signal and owner belong. A forked child of ours must not keep the write end open: it is closed there. */
+ * signal and owner belong. A forked child of ours must not keep the write end: it is closed
+ * there. */
 #include "../proc/sys.h"
 #include "base.h"
 
@@ -21,17 +22,10 @@ static int write_end = -1;
 static struct stat file;
 static bool for_forked; /* children of fork may need one, in case they exec */
 
-/* In such a child: its read end, or -errno: why there is none. What its forker's write end is: for a
- * second try. */
+/* In such a child: its read end, or -errno: why there is none. What its forker's write end is: for
+ * a second try. */
 static int inherited = -ENODATA, forkers_write_end;
 static struct stat forkers_file;
-
-/* The program may have closed all descriptors that it did not know, and opened another file there. */
-static bool is_still(int fd, const struct stat *expected)
-{
-    struct stat now;
-    return fd >= 0 && fstat(fd, &now) == 0 && now.st_dev == expected->st_dev && now.st_ino == expected->st_ino;
-}
 
 /* By a child that is forked now, if it execs: its parent thread may end; or the kernel forgets the
  * parent-death signal, as at the exec of a set-user-ID program. */
@@ -54,7 +48,7 @@ static int dup_high(int fd)
 static int make(void)
 {
     int ends[2];
-    if (is_still(write_end, &file))
+    if (pds_is_file(write_end, &file))
         return 0;
     write_end = -1;
     if (pipe2(ends, O_CLOEXEC) < 0)
@@ -93,16 +87,16 @@ void pds_lifeline_for_forked(int wanted)
     pthread_mutex_unlock(&lock);
 }
 
-/* pexpect's child closes all descriptors that it does not know before it execs. Then the read end is
- * opened anew, by the forker's write end. */
+/* pexpect's child closes all descriptors that it does not know before it execs. Then the read end
+ * is opened anew, by the forker's write end. */
 int pds_inherited_lifeline(void)
 {
-    if (inherited < 0 || is_still(inherited, &forkers_file))
+    if (inherited < 0 || pds_is_file(inherited, &forkers_file))
         return inherited;
     char forker[16];
     snprintf(forker, sizeof forker, "%d", pds_parent());
     int fd = open_read_end(forker, forkers_write_end);
-    if (fd >= 0 && !is_still(fd, &forkers_file)) {
+    if (fd >= 0 && !pds_is_file(fd, &forkers_file)) {
         close(fd);
         return pds_fail(EBADF, "open");
     }
@@ -145,11 +139,11 @@ void pds_lifeline_after_fork_in_parent(void)
 void pds_lifeline_after_fork_in_child(void)
 {
     pthread_mutex_init(&lock, NULL);
-    if (is_still(inherited, &forkers_file)) /* our forker's own */
+    if (pds_is_file(inherited, &forkers_file)) /* our forker's own */
         close(inherited);
     bool wanted = needed_after_exec(pds_forked_on_main());
     inherited = wanted ? pds_fail(EMFILE, "pipe2") : -ENODATA;
-    if (is_still(write_end, &file)) {
+    if (pds_is_file(write_end, &file)) {
         if (wanted)
             inherited = open_read_end("thread-self", write_end);
         forkers_write_end = write_end;

@@ -1,12 +1,12 @@
 /* Stopping a tree, so that none of it escapes.
  *
- * A process that forks faster than a walk finds its children would escape. So all are stopped first, from
- * the top down. Walks go on until one finds no process that is new, none that still runs, and none that
- * is in the middle of a fork with the signal blocked. Then each gets the signal (kill.c), and only then
- * they go on, from the bottom up. Otherwise a child of a dead parent could be hung up on (setpgid(2),
- * orphaned process groups), or be seen as dead too early.
+ * A process that forks faster than a walk finds its children would escape. So all are stopped
+ * first, from the top down. Walks go on until one finds no process that is new, none that still
+ * runs, and none that is in the middle of a fork with the signal blocked. Then each gets the signal
+ * (kill.c), and only then they go on, from the bottom up. Otherwise a child of a dead parent could
+ * be hung up on (setpgid(2), orphaned process groups), or be seen as dead too early.
  *
- * No process may stay frozen. So the call that freezes also thaws, and no exception interrupts it. */
+ * No process may stay frozen. So the call that freezes also thaws, uninterrupted. */
 #include "kill.h"
 
 #define FREEZE_AT_MOST (3000 * MILLISECOND)
@@ -22,10 +22,10 @@ struct freezing {
     bool unsettled; /* in this walk, one was new or may still run: another walk is needed */
 };
 
-/* A process that was stopped where it blocks the signal, as bash and posix_spawn(3) do around a fork. With
- * the signal pending it would fork, and die, and no walk would find the child. So it first goes on, until
- * it blocks the signal no more. A process that sleeps blocks it always, to wait for it by sigwait(3). So,
- * it seems, does one that blocks it for long. */
+/* A process that was stopped where it blocks the signal, as bash and posix_spawn(3) do around a
+ * fork. With the signal pending it would fork, and die, and no walk would find the child. So it
+ * first goes on, until it blocks the signal no more. A process that sleeps blocks it always, to
+ * wait for it by sigwait(3). So, it seems, does one that blocks it for long. */
 static void let_it_unblock(struct freezing *freezing, struct pds_victim *victim)
 {
     const int64_t since = pds_now();
@@ -120,8 +120,8 @@ static bool add_top(const struct pds_ending *e, const struct pds_victim *victim,
     return top;
 }
 
-/* Where to walk from: those that have no parent among them; later also those that the last walk did not
- * reach. Returns whether there are new ones. */
+/* Where to walk from: those that have no parent among them; later also those that the last walk did
+ * not reach. Returns whether there are new ones. */
 static bool find_tops(const struct pds_ending *e, struct links *tops, bool first)
 {
     bool added = false;

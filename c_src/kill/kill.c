@@ -79,8 +79,8 @@ static bool has_tracker(const struct pds_ending *e)
     return false;
 }
 
-/* kill(2) reaches all members at once, those being forked too. SIGKILL would reach a resource tracker as
- * well: where there is one, the group is stopped at once, and then killed one by one. */
+/* kill(2) reaches all members at once, those being forked too. SIGKILL would reach a resource
+ * tracker as well: where there is one, the group is stopped at once, and then killed one by one. */
 static int signal_group(struct pds_ending *e, int sig, int known)
 {
     int r = find_members(e);

@@ -1,9 +1,9 @@
 /* The room that ends a tree of processes, or a process group, now.
  *
- * We are in another author's program. Its other threads may reap our children, and other tools signal
- * them, at any moment. So every signal goes by a pidfd, after a look at whether that is still the process
- * that was found. One descriptor at a time, as there may be thousands of processes. Kernels before 5.3
- * have no pidfds: then by PID, just looked at. */
+ * We are in another author's program. Its other threads may reap our children, and other tools
+ * signal them, at any moment. So every signal goes by a pidfd, after a look at whether that is
+ * still the process that was found. One descriptor at a time, as there may be thousands of
+ * processes. Kernels before 5.3 have no pidfds: then by PID, just looked at. */
 #ifndef PDEATHSIG_KILL_H
 #define PDEATHSIG_KILL_H
 

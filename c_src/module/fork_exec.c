@@ -1,7 +1,7 @@
 /* pdeathsig._quick.fork_exec: pds_spawn in the place of CPython's _posixsubprocess.fork_exec.
  *
- * Each start comes by here with cold caches, so it uses no cffi, and copies no string. It converts and
- * refuses its arguments as CPython does. */
+ * Each start comes by here with cold caches, so it uses no cffi, and copies no string. It converts
+ * and refuses its arguments as CPython does. */
 #include "module.h"
 
 #include "../spawn/spawn.h"
@@ -131,7 +131,7 @@ static bool take_identity(int64_t *into, const char *name, PyObject *number)
     return true;
 }
 
-/* Before an exception can interrupt. A child whose PID cannot be noted ends. */
+/* Before an exception can interrupt. If the PID of a child cannot be noted, the child ends. */
 static PyObject *noted(pid_t pid, PyObject *started)
 {
     PyObject *number = PyLong_FromLong(pid);
@@ -144,11 +144,10 @@ static PyObject *noted(pid_t pid, PyObject *started)
     return NULL;
 }
 
-/* Takes a list for the PID, what pds_spawn has to know besides, and then CPython's arguments. Returns the
- * PID, or -errno as all of pdeathsig.h. */
-PyObject *pds_fork_exec(PyObject *module, PyObject *arguments)
+/* Takes a list for the PID, what pds_spawn has to know besides, and then CPython's arguments.
+ * Returns the PID, or -errno as all of pdeathsig.h. */
+PyObject *pds_fork_exec(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
-    (void)module;
     PyObject *started, *args, *executable_list, *keep_tuple, *cwd_path, *env_list, *gid, *group_list, *uid, *preexec_fn;
     struct pds_spawn s = {.uid = -1, .gid = -1, .groups_count = -1, .share_memory = 1};
     if (!PyArg_ParseTuple(arguments, "O!iippp" /* and now as CPython */ "OOpO!OOiiiiiiiippiOOOiO|p:fork_exec",

@@ -1,6 +1,6 @@
 /* Processes and what is below them: found in /proc, looked at, signalled. Shared by the library
- * (kill_tree) and the guard. So: system calls only, and memory from mmap(2) only. Results are >= 0, or
- * -errno. */
+ * (kill_tree) and the guard. So: system calls only, and memory from mmap(2) only. Results are >= 0,
+ * or -errno. */
 #ifndef PDEATHSIG_PROC_H
 #define PDEATHSIG_PROC_H
 
@@ -33,22 +33,23 @@ int process_signal(const struct process *process, int pidfd, int sig);
 /* Neither a zombie nor gone. */
 bool process_alive(const struct process *process);
 
-/* Whether it is a resource tracker of multiprocessing or loky, as in
- * `python -c "from multiprocessing.resource_tracker import main;main(5)"`, or torch_shm_manager. It
- * unlinks what the others leave in /dev/shm when the last of them is gone, and ends by itself. In the
- * middle of an exec a process has no command line yet that would tell. */
+/* Whether it is a resource tracker of multiprocessing or loky, as in `python -c "from
+ * multiprocessing.resource_tracker import main;main(5)"`, or torch_shm_manager. It unlinks what the
+ * others leave in /dev/shm when the last of them is gone, and ends by itself. In the middle of an
+ * exec a process has no command line yet that would tell. */
 enum tracker { NO_TRACKER, TRACKER, UNKNOWN_YET };
 enum tracker process_tracker(const struct process *process);
 enum tracker pid_tracker(pid_t pid);
 
-/* Whether each exec puts it elsewhere in memory: not under a debugger, or setarch -R (personality(2)). */
+/* Whether each exec puts it elsewhere in memory. Not under a debugger or setarch -R
+ * (personality(2)). */
 bool pid_is_placed_at_random(pid_t pid);
 
-/* Of all of its threads. 'T': they are stopped, and it can have no more children. 'D': not all are, but
- * those wait in the kernel, as vfork(2) does for a child that is stopped. Else 'R'. */
+/* Of all of its threads. 'T': they are stopped, and it can have no more children. 'D': not all are,
+ * but those wait in the kernel, as vfork(2) does for a child that is stopped. Else 'R'. */
 char process_activity(const struct process *process);
 
-/* Whether all of its threads block the signal, one of 1 to 31. Of a later one /proc/PID/stat does not tell. */
+/* Whether all of its threads block the signal, one of 1 to 31. The file tells of no later one. */
 bool process_blocks(const struct process *process, int sig);
 
 /* For tree.c. */

@@ -1,7 +1,7 @@
 /* System calls, made directly: the result is >= 0, or -errno.
  *
- * The guard has no libc: so a start takes half the time, and a waiting process a few kilobytes. What
- * the library shares with it goes the same way, by syscall(2) of libc. */
+ * The guard has no libc: so a start takes half the time, and a waiting process a few kilobytes.
+ * What the library shares with it goes the same way, by syscall(2) of libc. */
 #ifndef PDEATHSIG_SYS_H
 #define PDEATHSIG_SYS_H
 

@@ -3,8 +3,8 @@
  * The kernel lists the children of each thread in /proc/PID/task/TID/children. Where it does not
  * (CONFIG_PROC_CHILDREN), /proc/PID/stat of all processes tells the parent of each.
  *
- * A PID alone may be another process's by the time it is signalled. So a pidfd is opened first; then
- * /proc/PID/stat is read again: is that process the child that was listed? */
+ * A PID alone may be another process's by the time it is signalled. So a pidfd is opened first;
+ * then /proc/PID/stat is read again: is that process the child that was listed? */
 #include "proc.h"
 
 #include "sys.h"
@@ -133,7 +133,7 @@ static void add_below(struct walk *walk, const struct process *process, const st
     }
 }
 
-/* One that was listed, unless it has ended, or its PID is another's by now. Returns whether it was visited. */
+/* One that was listed. Returns false if it has ended, or its PID is another's by now. */
 static bool visit(struct walk *walk, struct link link, const struct links *all)
 {
     struct process process;

@@ -1,7 +1,7 @@
-/* The child, from the clone to the exec: the pieces that fork_exec.c and posix_spawn.c put together.
+/* The child, from the clone to the exec: the pieces of fork_exec.c's and posix_spawn.c's child.
  *
- * THE RULES OF THE CHILD. It shares our memory until it execs, as after vfork(2): nothing of a large
- * parent is copied. While it does:
+ * THE RULES OF THE CHILD. It shares our memory until it execs, as after vfork(2): nothing of a
+ * large parent is copied. While it does:
  *
  *   - only system calls, made directly: no malloc, no lock, no Python, nothing that is a cancellation
  *     point or keeps books in libc (its setuid() would signal every thread of ours);
@@ -10,8 +10,9 @@
  *   - it writes to nothing but its own stack, and to the last fields of struct spawning;
  *   - every function that it calls is marked IN_CHILD.
  *
- * Order matters. The kernel forgets the parent-death signal when credentials change, so those change
- * first. The parent's death between clone and prctl sends nothing, so the parent is checked after. */
+ * Order matters. The kernel forgets the parent-death signal when credentials change, so those
+ * change first. The parent's death before prctl sends nothing, so the parent is checked after
+ * it. */
 #include "../proc/sys.h"
 #include "spawn.h"
 
@@ -119,8 +120,8 @@ IN_CHILD void pds_child_drop_handlers(const struct spawning *spawning)
     }
 }
 
-/* What a spawner thread's child has from the thread that asked for it. That the affinity has left the
- * cpuset meanwhile is no reason not to start. */
+/* What a spawner thread's child has from the thread that asked for it. That the affinity has left
+ * the cpuset meanwhile is no reason not to start. */
 IN_CHILD void pds_child_take_attributes(const struct spawning *spawning)
 {
     if (spawning->affinity_size > 0)
@@ -136,8 +137,8 @@ IN_CHILD bool pds_child_fail(struct spawning *spawning, int error, const char *c
     return false;
 }
 
-/* Whether the parent has died, asked after arming. In a new PID namespace it has no PID. There, our error
- * reports have no reader any more if it is gone; posix_spawn has no such reports. */
+/* Whether the parent has died, asked after arming. In a new PID namespace it has no PID. There, our
+ * error reports have no reader any more if it is gone; posix_spawn has no such reports. */
 IN_CHILD static bool is_orphaned(const struct spawning *spawning)
 {
     long parent = syscall(SYS_getppid);
@@ -171,8 +172,8 @@ IN_CHILD static bool is_absence(int error, bool as_execvp)
            (as_execvp && (error == ESTALE || error == ENODEV || error == ETIMEDOUT));
 }
 
-/* As os.execvpe does: the first error that is not about a candidate's absence counts. execvp(3) goes on
- * from EACCES alone. */
+/* As os.execvpe does: the first error that is not about a candidate's absence counts. execvp(3)
+ * goes on from EACCES alone. */
 IN_CHILD void pds_child_exec(const struct spawning *spawning)
 {
     bool as_execvp = spawning->posix != NULL && spawning->posix->as_execvp;

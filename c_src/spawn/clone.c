@@ -17,8 +17,8 @@ IN_CHILD static int child(void *argument)
 }
 
 /* clone3(2) can have all handlers dropped by the kernel, which spares the child 64 calls of
- * rt_sigaction(2). libc has no function for it, and a child on a stack of its own cannot return from
- * syscall(3). So it is here, for the one architecture that it was run on. Negative: not to be had. */
+ * rt_sigaction(2). libc has no function for it, and a child on a stack of its own cannot return
+ * from syscall(3). So it is here, for the architecture that it was run on. */
 static long clone_without_handlers(struct spawning *spawning, char *stack)
 {
     struct { /* clone3(2), the first version */
@@ -46,7 +46,7 @@ static long clone_without_handlers(struct spawning *spawning, char *stack)
     return pid;
 }
 
-/* The memory of the child's stack is ours. All signals are blocked meanwhile, those of libc's own too. */
+/* The memory of the child's stack is ours. All signals are blocked meanwhile, libc's own too. */
 int pds_clone(struct spawning *spawning)
 {
     _Alignas(64) char stack[CHILD_STACK];

@@ -1,9 +1,9 @@
-/* Start a program that dies with this process: what CPython's _posixsubprocess.fork_exec does, and the
- * binding. The functions marked IN_CHILD keep the rules of child.c.
+/* Start a program that dies with this process: what CPython's _posixsubprocess.fork_exec does, and
+ * the binding. The functions marked IN_CHILD keep the rules of child.c.
  *
- * Memory is not shared when the child changes user or groups. The kernel would take our own right to be
- * traced and to dump core for good (PR_SET_DUMPABLE belongs to the memory). And two identities in one
- * memory are a risk (bpo-35823). */
+ * Memory is not shared when the child changes user or groups. The kernel would take our own right
+ * to be traced and to dump core for good (PR_SET_DUMPABLE belongs to the memory). And two
+ * identities in one memory are a risk (bpo-35823). */
 #include "../proc/sys.h"
 #include "spawn.h"
 
@@ -79,7 +79,7 @@ IN_CHILD static bool take_credentials(const struct spawning *spawning)
            (s->uid < 0 || syscall(SETREUID, (uid_t)s->uid, (uid_t)s->uid) == 0);
 }
 
-/* In CPython's order. Returns when it has not execed, with what subprocess.Popen is to be told of it. */
+/* In CPython's order. Returns when it has not execed, with what subprocess.Popen is to be told. */
 IN_CHILD static const char *try_to_become(struct spawning *spawning)
 {
     const struct pds_spawn *s = spawning->s;
@@ -111,8 +111,8 @@ IN_CHILD static void become(struct spawning *spawning)
     spawning->reported = true;
 }
 
-/* subprocess now reads from errpipe_read until all have closed the other end. A process that another
- * thread forked meanwhile may hold that for long. So errpipe_read becomes a file that is at its end. */
+/* subprocess now reads from errpipe_read until all have closed the other end. A process that
+ * another thread forked meanwhile may hold that for long. So errpipe_read becomes an empty file. */
 static void replace_by_nothing(int errpipe_read)
 {
     int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -122,7 +122,7 @@ static void replace_by_nothing(int errpipe_read)
     }
 }
 
-/* The same, with what the child has said in it. No pipe: a fork might keep its other end open too. */
+/* The same, with the child's report in it. No pipe: a fork might keep its other end open too. */
 static void replace_by_report(int errpipe_read)
 {
     char text[64];

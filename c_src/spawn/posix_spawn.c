@@ -1,10 +1,10 @@
 /* posix_spawn(3), with the child bound: what glibc's child does, in its order. The functions marked
  * IN_CHILD keep the rules of child.c.
  *
- * The one addition, the binding, comes when credentials no longer change, and before the file actions:
- * opening a FIFO may take for ever. There are no reports by pipe, whose descriptors the file actions
- * could hit. The child writes what failed into memory that it shares with us, also where it has a copy
- * of all other. */
+ * The one addition, the binding, comes when credentials no longer change, and before the file
+ * actions: opening a FIFO may take for ever. There are no reports by pipe, whose descriptors the
+ * file actions could hit. The child writes what failed into memory that it shares with us, also
+ * where it has a copy of all other. */
 #include "../proc/sys.h"
 #include "spawn.h"
 

@@ -1,9 +1,9 @@
-/* The room that starts programs: each child gets a signal when this *process* dies, whichever thread of
- * it started the child.
+/* The room that starts programs: each child gets a signal when this *process* dies, whichever
+ * thread of it started the child.
  *
- * The parts, each resting only on those before it: the pieces of the child's path, the clone, a digest
- * of a thread's attributes, the spawner threads, the start of a program; then the three functions that
- * programs are started by: fork_exec, posix_spawn, system. */
+ * The parts, each resting only on those before it: the pieces of the child's path, the clone, a
+ * digest of a thread's attributes, the spawner threads, the start of a program; then the three
+ * functions that programs are started by: fork_exec, posix_spawn, system. */
 #ifndef PDEATHSIG_SPAWN_H
 #define PDEATHSIG_SPAWN_H
 
@@ -38,7 +38,7 @@ struct spawning {
     int error;
 };
 
-/* child.c: see there for the rules. Those that return bool: false, with errno, if a call has failed. */
+/* child.c: see there for the rules. Those that return bool: false, with errno, if a call failed. */
 void pds_child_close_from(const struct spawning *spawning, unsigned int first);
 bool pds_child_set_close_on_exec(int fd, bool on);
 bool pds_child_keep(const struct spawning *spawning);
@@ -70,9 +70,10 @@ void pds_hold_signals(struct signals *before);
 void pds_restore_signals(const struct signals *before);
 int pds_start(struct spawning *spawning);
 
-/* fork_exec.c: start a program that gets s->sig when this *process* dies, whichever thread calls. Returns
- * its PID when it has execed, or could not and has said why on errpipe_write. executables: tried in turn.
- * envp, cwd: NULL: ours. keep: in ascending order; errpipe_write is among them, and is not inherited. */
+/* fork_exec.c: start a program that gets s->sig when this *process* dies, whichever thread calls.
+ * Returns its PID when it has execed, or could not and has said why on errpipe_write. executables:
+ * tried in turn. envp, cwd: NULL: ours. keep: in ascending order; errpipe_write is among them, and
+ * is not inherited. */
 int pds_spawn(struct pds_spawn *s, char **executables, char **argv, char **envp, const char *cwd, const int *keep,
               const uint32_t *groups);
 

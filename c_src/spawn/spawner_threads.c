@@ -1,13 +1,13 @@
-/* Spawner threads: native threads that last as long as the process, and so may be the parents of its
- * children.
+/* Spawner threads: native threads that last as long as the process, and so may be the parents of
+ * its children.
  *
- * The kernel ties PR_SET_PDEATHSIG to the *thread* that created the child. The main thread clones for
- * itself; for any other a spawner thread does, while that one waits. The first such request starts the
- * first spawner thread. Another is started when as many as there are CPUs are busy and stay so: a slow
- * exec blocks the thread that cloned. Another is also started when none has the attributes of the asking
- * thread (thread_attributes.c). A new thread takes over all of its creator's, so each can serve all
- * threads that are like the one that started it. What is often changed and can be given to a child, is
- * given to it: signal mask, CPU affinity, nice value. */
+ * The kernel ties PR_SET_PDEATHSIG to the *thread* that created the child. The main thread clones
+ * for itself; for any other a spawner thread does, while that one waits. The first such request
+ * starts the first spawner thread. Another is started when as many as there are CPUs are busy and
+ * stay so: a slow exec blocks the thread that cloned. Another is also started when none has the
+ * attributes of the asking thread (thread_attributes.c). A new thread takes over all of its
+ * creator's, so each can serve all threads that are like the one that started it. What is often
+ * changed and can be given to a child, is given to it: signal mask, CPU affinity, nice value. */
 #include "spawn.h"
 
 #include <sched.h>
@@ -90,7 +90,8 @@ static int add_spawner(uint64_t attributes, struct request *request)
     return r;
 }
 
-/* Whether this one's child can be what the asking thread's would be. Fills in what the child has to change. */
+/* Whether its child can be as the asking thread's would be. Fills in what the child has to
+ * change. */
 static bool suits(const struct spawner *spawner, uint64_t attributes, struct spawning *spawning)
 {
     if (spawner->tid == 0 || spawner->attributes != attributes || !pds_thread_shares_files(spawner->tid))
@@ -125,7 +126,8 @@ static bool one_becomes_idle(void)
     return pthread_cond_timedwait(&one_is_idle, &lock, &until) == 0;
 }
 
-/* Hands the request to a spawner thread. With none that suits it waits, or reports why none can be had. */
+/* Hands the request to a spawner thread. With none that suits it waits; or no thread can be
+ * made. */
 static int hand_over(uint64_t attributes, struct request *request)
 {
     struct spawning *spawning = request->spawning;

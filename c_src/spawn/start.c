@@ -11,8 +11,8 @@ void pds_hold_signals(struct signals *before)
 {
     sigset_t all;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancel_state);
-    /* But for those that libc uses itself: setuid(3) on another thread awaits our answer, and holds a
-     * lock that pthread_create(3) needs. */
+    /* But for those that libc uses itself: setuid(3) on another thread awaits our answer, and holds
+     * a lock that pthread_create(3) needs. */
     sigfillset(&all);
     memset(&before->mask, 0, sizeof before->mask);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before->mask, _NSIG / 8);

@@ -1,11 +1,11 @@
-/* The attributes of a thread: what a child takes over from the *thread* that creates it and cannot simply
- * be given. These are credentials, capabilities, seccomp filters, namespaces, scheduling policy,
- * personality, NUMA policy and timer slack. Where a thread has unshared them, its working directory and
- * its descriptor table too.
+/* The attributes of a thread: what a child takes over from the *thread* that creates it and cannot
+ * simply be given. These are credentials, capabilities, seccomp filters, namespaces, scheduling
+ * policy, personality, NUMA policy and timer slack. Where a thread has unshared them, its working
+ * directory and its descriptor table too.
  *
- * As the kernel shows them: proc_pid_status(5), namespaces(7), sched_getattr(2). Without /proc, threads
- * are taken to be alike in what only /proc tells. Nothing tells of Landlock rules, nor which of two
- * seccomp filters a thread has: in these, threads are always taken to be alike. */
+ * As the kernel shows them: proc_pid_status(5), namespaces(7), sched_getattr(2). Without /proc,
+ * threads are taken to be alike in what only /proc tells. Nothing tells of Landlock rules, nor
+ * which of two seccomp filters a thread has: in these, threads are always taken to be alike. */
 #include "spawn.h"
 
 #include <fcntl.h>
@@ -32,37 +32,11 @@ static bool is_attribute(const char *line)
            begins(line, "NoNewPrivs:") || begins(line, "Seccomp") || begins(line, "Speculation");
 }
 
-/* A line may be longer than the buffer: a user may be in 65,536 groups. */
-static void mix_status(uint64_t *digest)
+static bool mix_status_line(void *digest, const char *line, size_t length)
 {
-    int fd = open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    char buffer[4096];
-    size_t held = 0;
-    bool middle = false, wanted = false;
-    ssize_t n;
-    while ((n = read(fd, buffer + held, sizeof buffer - 1 - held)) > 0) {
-        held += (size_t)n;
-        buffer[held] = '\0';
-        char *line = buffer, *end;
-        while ((end = strchr(line, '\n')) != NULL) {
-            if (middle ? wanted : is_attribute(line))
-                mix(digest, line, (size_t)(end - line));
-            middle = false;
-            line = end + 1;
-        }
-        held -= (size_t)(line - buffer);
-        memmove(buffer, line, held);
-        if (held == sizeof buffer - 1) {
-            wanted = middle ? wanted : is_attribute(buffer);
-            if (wanted)
-                mix(digest, buffer, held);
-            middle = true;
-            held = 0;
-        }
-    }
-    close(fd);
+    if (is_attribute(line))
+        mix(digest, line, length);
+    return true;
 }
 
 static void mix_namespaces(uint64_t *digest)
@@ -132,7 +106,7 @@ uint64_t pds_thread_attributes(void)
 {
     uint64_t digest = 0xcbf29ce484222325U;
     mix_credentials(&digest);
-    mix_status(&digest);
+    pds_each_line("/proc/thread-self/status", mix_status_line, &digest);
     mix_namespaces(&digest);
     mix_scheduling(&digest);
     return digest;
