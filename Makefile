@@ -75,7 +75,7 @@ check: $(VENV)/checkers
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/clang-format --dry-run --Werror c_src/*.[ch] c_src/*/*.[ch] tests/*/*.c
+	$(VENV)/bin/clang-format --dry-run --Werror c_src/*.h c_src/*/*.[ch] tests/*/*.c
 	PDEATHSIG_WERROR=1 $(PIP) wheel --quiet --no-deps --wheel-dir $(VENV)/werror .
 
 $(VENV)/checkers: $(VENV)/bin/python pyproject.toml
@@ -108,7 +108,7 @@ stress: $(VENV)/installed
 
 # The same for our C alone, under ThreadSanitizer, then under the other two. __clone is clone without their interceptor, which
 # would run in a child that shares our memory, and theirs.
-THREADS := $(C11) -Dclone=__clone tests/stress/spawn_threads.c $(filter-out c_src/guard/% c_src/module/%,$(wildcard c_src/*.c c_src/*/*.c))
+THREADS := $(C11) -Dclone=__clone tests/stress/spawn_threads.c $(filter-out c_src/guard/% c_src/module/quick.c c_src/module/fork_exec.c,$(wildcard c_src/*/*.c))
 tsan: $(VENV)/bin/python
 	$(THREADS) -fsanitize=thread -o $(VENV)/tsan -lpthread -lrt
 	TSAN_OPTIONS=die_after_fork=0:suppressions=tests/stress/tsan.supp $(VENV)/tsan $(or $(SECONDS),20) $(SEED)

@@ -83,7 +83,7 @@ class build_guard(Command):
             self.spawn([*command, "-Os"])
 
     def get_source_files(self):
-        return [*self.sources, *glob("c_src/guard/*.h"), *glob("c_src/proc/*.h")]
+        return [*self.sources, *glob("c_src/guard/*.h"), "c_src/proc/proc.h"]
 
     def get_outputs(self):
         return [] if self.editable_mode else [self.executable]

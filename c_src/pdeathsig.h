@@ -47,14 +47,16 @@ struct pds_status {
     int holder;       /* thread ID of the thread that holds the kernel's setting; 0: none */
     int kernel_sig;   /* what PR_GET_PDEATHSIG says on that thread; -1: it could not be asked */
     int watched;      /* number of processes watched by pidfd */
-    int watched_lost; /* ... of those whose descriptor the program has closed */
+    int watched_lost; /* ... of those that lost their descriptor to the program */
 };
 
 /* Process semantics: deliver sig to this process when the process `parent` (a PID) dies, and
  * SIGKILL grace_ns later (0: never). notice is the line for stderr before that; empty: none.
- *   parent: by parent-death signal, so it must be our parent; 0: ours, outside our PID namespace; -1: none.
- *   watches: by pidfd, so they may be any processes, `count` of them. watch_notices are their lines, which
- * follow each other. If one of them is already gone, sig is delivered before this returns. */
+ *   parent: by parent-death signal, so it must be our parent. 0: ours, outside our PID namespace;
+ * -1: none.
+ *   watches: by pidfd, so they may be any processes, `count` of them. watch_notices are their
+ * lines, which follow each other. If one of them is already gone, sig is delivered before this
+ * returns. */
 int pds_arm(int sig, int64_t grace_ns, int parent, const char *notice, const int *watches, int count,
             const char *watch_notices);
 
@@ -67,8 +69,7 @@ int pds_arm_thread(int sig);
  * caller has set is taken back. */
 int pds_preexec(int sig);
 
-/* Deliver what is armed, as if the parent had died, with this line. Returns 0 if nothing is
- * armed. */
+/* Deliver what is armed, as if the parent had died, with this line. 0: nothing is armed. */
 int pds_fire(const char *notice);
 
 /* Write the line, deliver sig to this process. Where the kernel will not (PID 1 of a namespace),
@@ -83,8 +84,8 @@ int pds_armed(void);
 
 int pds_status(struct pds_status *out);
 
-/* Right before an exec, which ends the handler. In a child that fork made of a process whose
- * children are to arm themselves, sig is from now on what holds. That is by the kernel's setting,
+/* Right before an exec, which ends the handler. In a child that fork made, where children are to
+ * arm themselves, sig is from now on what holds. That is by the kernel's setting,
  * if that process's main thread forked us. Else, or where the exec makes the kernel forget that, it
  * is by a lifeline. Where nothing of that kind is armed, nothing changes. Returns 1 if our parent
  * has died meanwhile. */
@@ -109,10 +110,13 @@ void pds_lifeline_for_forked(int wanted);
 
 /* The program to start, in the terms of CPython's _posixsubprocess.fork_exec. */
 struct pds_spawn {
-    int executables_count, argc, envc;                           /* of pds_posix_spawn; envc -1: our environment */
-    int keep_count;                                              /* descriptors that the program inherits */
-    int groups_count;                                            /* -1: ours */
+    int executables_count, argc; /* of pds_posix_spawn */
+    int envc;                    /* the same; -1: our environment */
+    int keep_count;              /* descriptors that the program inherits */
+    int groups_count;            /* -1: ours */
+
     int p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite; /* -1: none */
+
     int errpipe_read, errpipe_write;
     int close_fds, restore_signals, new_session;
     int process_group; /* -1: ours; 0: its own */
@@ -135,8 +139,8 @@ struct pds_posix {
     int policy, priority; /* sched_setscheduler(2) */
     int set_mask;
     uint64_t mask, defaults; /* sets of signals: bit 0 is signal 1 */
-    int as_execvp;           /* how executables are tried in turn: as by execvp(3), else as by os.execvp */
-    int exits; /* a child that cannot exec ends with status 127; else it is reaped, and we return the error */
+    int as_execvp;           /* the executables are tried as by execvp(3), else as by os.execvp */
+    int exits;               /* a child that cannot exec ends with status 127, else in an error */
 };
 
 enum { PDS_OPEN = 0, PDS_CLOSE = 1, PDS_DUP2 = 2, PDS_CLOSE_FROM = 3 };
@@ -147,7 +151,7 @@ struct pds_action {
     const char *path; /* PDS_OPEN */
 };
 
-/* posix_spawn(3), whose child gets s->sig when this *process* dies, whichever thread calls.
+/* posix_spawn(3). The child gets s->sig when this *process* dies, whichever thread calls.
  * executables (tried in turn), argv, envp: strings that follow each other, each with its 0 at the
  * end. Of s counts what posix_spawn knows too: new_session, process_group, and of descriptors the
  * lifeline, which is the only one to keep. Where the call that failed is "posix_spawn" or "clone",

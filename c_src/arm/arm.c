@@ -61,7 +61,8 @@ static int change_to(int next_mechanism, int sig, int kernel_sig, struct arming 
         return r;
     }
     pds_carrier_give_back(sig);
-    pds_notice_remember_stderr();
+    if (next != NULL)
+        pds_notice_remember_stderr();
     pds_arming_publish(next);
     pds_watcher_keep_only(next);
     mechanism = next_mechanism;

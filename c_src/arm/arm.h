@@ -20,7 +20,7 @@ struct notice {
 };
 void pds_notice_set(struct notice *notice, const char *text);
 void pds_notice_remember_stderr(void);
-void pds_notice_own_table(pid_t thread); /* stderr is not in this thread's descriptor table; 0: in all */
+void pds_notice_own_table(pid_t thread); /* its descriptor table has no stderr; 0: no such thread */
 void pds_notice_write(const struct notice *notice);
 
 /* grace.c: one POSIX timer that carries SIGKILL. */
@@ -40,12 +40,12 @@ struct arming *pds_arming_fill(int sig, int64_t grace_ns, pid_t parent, const ch
 void pds_arming_publish(struct arming *next); /* NULL: nothing is armed any more */
 const struct arming *pds_arming_last(void);   /* the last one published, claimed or not */
 struct arming *pds_arming_now(void);          /* async-signal-safe; NULL: nothing is armed */
-bool pds_arming_claim(struct arming *arming); /* async-signal-safe; true: the caller alone delivers it */
+bool pds_arming_claim(struct arming *arming); /* async-signal-safe; true: the caller delivers it */
 bool pds_arming_was_claimed(void);
 
 /* deliver.c */
 struct disposition {
-    int sig; /* the signal whose action was changed; 0: none */
+    int sig; /* its action was changed; 0: of none */
     struct sigaction action;
     sigset_t mask;
 };
@@ -70,7 +70,7 @@ void pds_main_thread_after_fork_in_child(void);
 
 /* carrier.c: the real-time signal that carries the parent's death, and questions to two threads. */
 int pds_carrier(void);              /* its number; 0: none yet */
-int pds_carrier_install(int avoid); /* returns the number that has the handler: the same, or a new one */
+int pds_carrier_install(int avoid); /* returns the number that now has the handler */
 void pds_carrier_use(int sig);
 bool pds_carrier_is_handled(int sig);
 int pds_carrier_handle_again(int sig);
@@ -80,7 +80,7 @@ void pds_carrier_give_back(int sig);
 int pds_watcher_setting(int carrier, int sig); /* pds_thread_setting() on it */
 pid_t pds_watcher_tid(void);
 int pds_watcher_add(int carrier, pid_t pid, const char *notice, struct arming *arming);
-bool pds_watcher_watches(pid_t pid, const struct arming *arming); /* false: dropped, or that process has died */
+bool pds_watcher_watches(pid_t pid, const struct arming *arming); /* false: dropped, or it has died */
 void pds_watcher_drop(struct arming *arming);                     /* what is watched for that arming */
 void pds_watcher_keep_only(struct arming *arming);                /* NULL: nothing */
 int pds_watcher_listen(int carrier);
@@ -88,7 +88,7 @@ void pds_watcher_counts(int *count, int *lost);
 void pds_watcher_after_fork_in_child(void);
 
 /* setting.c: the kernel's setting, on a thread that lasts. */
-int pds_carrier_prepare(int avoid); /* afterwards there is a carrier signal, with our handler, other than this */
+int pds_carrier_prepare(int avoid); /* afterwards there is a carrier other than this */
 int pds_setting_hold(int sig);      /* 0: no setting */
 void pds_setting_status(int *sig, int *holder);
 void pds_setting_after_fork_in_child(void);

@@ -1,5 +1,4 @@
-/* The parent-death signal across an exec, which ends the handler. The setting and a lifeline go
- * on. */
+/* The parent-death signal across an exec: the handler ends, the setting and a lifeline go on. */
 #include "arm.h"
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* The line on stderr before the process ends. The rules of the handler hold (carrier.c). */
-#include "../proc/sys.h"
+#include "../proc/proc.h"
 #include "arm.h"
 
 #include <fcntl.h>

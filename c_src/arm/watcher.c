@@ -1,8 +1,8 @@
 /* The watcher thread: one small native thread, started at the first need only.
  *
  * 1. It watches any number of processes by pidfd and delivers when one dies.
- * 2. It lasts as long as the process. The kernel ties PR_SET_PDEATHSIG to the thread that set it, so an
- *    arming asked for by a thread that may end is made here.
+ * 2. It lasts as long as the process. The kernel ties PR_SET_PDEATHSIG to the thread that set it,
+ *    so an arming asked for by a thread that may end is made here.
  *
  * Its descriptor table is its own and holds nothing but the pidfds. The program can neither close
  * nor see them, and they can be had when the process has no descriptor left.
@@ -10,7 +10,7 @@
  * It blocks all signals, but for the carrier while it waits in ppoll(2). By that signal it is woken
  * for a request, with no descriptor to wake it by. So it also hears of the parent's death when
  * every other thread has blocked the carrier. */
-#include "../proc/sys.h"
+#include "../proc/proc.h"
 #include "arm.h"
 
 #include <fcntl.h>
@@ -25,7 +25,7 @@ static int carrier; /* the signal that it waits for */
 
 /* The one request under way. The lock of arm.c is held by what asks, so there is never a second. */
 struct request {
-    int (*serve)(const struct request *request); /* on the watcher thread; NULL: there is no request */
+    int (*serve)(const struct request *request); /* on the watcher thread; NULL: none */
     int number;
     pid_t pid;
     const char *notice;
@@ -81,7 +81,7 @@ static int serve_add(const struct request *asked)
     int fd = (int)syscall(SYS_pidfd_open, asked->pid, 0);
     if (fd < 0)
         return pds_fail(errno, "pidfd_open");
-    if (fd <= STDERR_FILENO) { /* as it is in a table of its own: stderr is borrowed there (notice.c) */
+    if (fd <= STDERR_FILENO) { /* the number that stderr is borrowed by (notice.c) */
         int low = fd;
         fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
         close(low);
@@ -192,7 +192,7 @@ static int start(int with_carrier)
 
 static int ask(struct request asked)
 {
-    int r = pds_carrier_handle_again(carrier); /* else the signal would not wake but kill, or be ignored */
+    int r = pds_carrier_handle_again(carrier); /* else it would not wake but kill, or be ignored */
     if (r < 0)
         return r;
     pthread_mutex_lock(&request_lock);

@@ -47,7 +47,7 @@ void pds_identity_before_fork(void);
 void pds_identity_after_fork_in_child(void);
 
 /* lifeline.c */
-int pds_inherited_lifeline(void); /* in a forked child; -ENODATA: not asked for by pds_lifeline_for_forked */
+int pds_inherited_lifeline(void); /* in a forked child; -ENODATA: none was wanted */
 int pds_lifeline_follow(int lifeline, int sig, bool group);
 void pds_lifeline_before_fork(void);
 void pds_lifeline_after_fork_in_parent(void);

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-/* The program may have closed all descriptors that it did not know, and opened another file
- * there. */
+/* The program may have closed all descriptors that it did not know, and opened a file there. */
 bool pds_is_file(int fd, const struct stat *file)
 {
     struct stat now;

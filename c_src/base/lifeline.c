@@ -1,12 +1,11 @@
-/* The lifeline: a pipe whose write end is this process's alone. When the process dies, the last
+/* The lifeline: a pipe. Its write end is this process's alone. When the process dies, the last
  * write end closes. Then the kernel itself signals what each read end names: a process, or a whole
  * process group, with no helper (fcntl(2), F_SETSIG and F_SETOWN). It follows the process, not a
  * thread, and survives the exec of any program.
  *
  * One pipe serves all children. Each has a read end of its own, an open file description, to which
- * signal and owner belong. A forked child of ours must not keep the write end: it is closed
- * there. */
-#include "../proc/sys.h"
+ * signal and owner belong. In a forked child of ours the write end is closed. */
+#include "../proc/proc.h"
 #include "base.h"
 
 #include <fcntl.h>

@@ -1,8 +1,6 @@
 /* Ending all that is below this process, which is its reaper. */
 #include "guard.h"
 
-#include "../proc/proc.h"
-
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <time.h>

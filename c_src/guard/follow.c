@@ -5,8 +5,6 @@
  * tells whether it was the process or a thread; a parent outside has no number to compare, and is believed. */
 #include "guard.h"
 
-#include "../proc/proc.h"
-
 #include <poll.h>
 #include <sys/prctl.h>
 

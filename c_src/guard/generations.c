@@ -5,8 +5,6 @@
  * signal, what grows faster than it dies) is ending.c's. */
 #include "guard.h"
 
-#include "../proc/proc.h"
-
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/wait.h>

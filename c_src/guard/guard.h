@@ -15,8 +15,7 @@
 #ifndef PDEATHSIG_GUARD_H
 #define PDEATHSIG_GUARD_H
 
-#include "../proc/sys.h"
-#include "../proc/text.h"
+#include "../proc/proc.h"
 
 #include <signal.h>
 #include <stdbool.h>

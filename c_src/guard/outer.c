@@ -1,8 +1,6 @@
 /* The process that the caller sees. It polls no descriptor: all it waits for are signals. */
 #include "guard.h"
 
-#include "../proc/proc.h"
-
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>

@@ -1,6 +1,6 @@
 /* A signal to a tree or a group, and the wait for its end. */
 #include "kill.h"
-#include "../proc/sys.h"
+#include "../proc/proc.h"
 
 #include <poll.h>
 #include <time.h>
@@ -12,7 +12,8 @@ static int send_to_all(struct pds_ending *e, int sig, int known)
 {
     for (uint32_t i = e->count; i-- > 0;) {
         struct pds_victim *victim = &e->list[i];
-        if (victim->known & (PDS_TRACKER | PDS_GONE | PDS_REFUSED) || victim->pass != e->pass) /* not found any more */
+        bool found = victim->pass == e->pass;
+        if (!found || victim->known & (PDS_TRACKER | PDS_GONE | PDS_REFUSED))
             continue;
         int r = pds_victim_send(victim, sig);
         if (r == 0)

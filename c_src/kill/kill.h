@@ -21,8 +21,8 @@ struct timespec pds_timespec(int64_t ns);
 int pds_pause(int64_t ns); /* < 0: a signal came */
 struct pds_victim *pds_victim_find(const struct pds_ending *e, pid_t pid);
 void pds_victim_note_inode(struct pds_victim *victim, int pidfd);
-bool pds_victim_lives(const struct pds_victim *victim, struct process *process); /* fills in process */
-int pds_victim_send(struct pds_victim *victim, int sig); /* -ESRCH: it has ended, whatever has its PID now */
+bool pds_victim_lives(const struct pds_victim *victim, struct process *filled_in);
+int pds_victim_send(struct pds_victim *victim, int sig); /* -ESRCH: it has ended */
 
 /* freeze.c: stop all that belongs to the tree, so that none escapes; and let it go on. */
 int pds_freeze(struct pds_ending *e, int sig);

@@ -1,5 +1,4 @@
 /* The processes to end: a list, and an index by PID. */
-#include "../proc/sys.h"
 #include "kill.h"
 
 #include <sys/mman.h>
@@ -79,8 +78,7 @@ void pds_ending_free(struct pds_ending *e)
     *e = (struct pds_ending){0};
 }
 
-/* Since Linux 6.9 the inode is the process's own until the next boot. Reading stat takes 12 us
- * more. */
+/* Since Linux 6.9 the inode is the process's own until the next boot; to read stat takes longer. */
 static uint64_t inode_of(int pidfd)
 {
     enum { PID_FS_MAGIC = 0x50494446 };

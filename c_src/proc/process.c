@@ -1,9 +1,6 @@
 /* One process, as /proc shows it. */
 #include "proc.h"
 
-#include "sys.h"
-#include "text.h"
-
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/personality.h>

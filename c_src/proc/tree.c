@@ -7,9 +7,6 @@
  * then /proc/PID/stat is read again: is that process the child that was listed? */
 #include "proc.h"
 
-#include "sys.h"
-#include "text.h"
-
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>

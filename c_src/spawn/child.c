@@ -3,17 +3,16 @@
  * THE RULES OF THE CHILD. It shares our memory until it execs, as after vfork(2): nothing of a
  * large parent is copied. While it does:
  *
- *   - only system calls, made directly: no malloc, no lock, no Python, nothing that is a cancellation
- *     point or keeps books in libc (its setuid() would signal every thread of ours);
- *   - every signal is blocked, and every handler dropped before signals are let in again: none of the
- *     parent's handlers ever runs in the child;
+ *   - only system calls, made directly: no malloc, no lock, no Python, nothing that is a
+ *     cancellation point or keeps books in libc (its setuid() would signal every thread of ours);
+ *   - every signal is blocked, and every handler dropped before signals are let in again: none of
+ *     the parent's handlers ever runs in the child;
  *   - it writes to nothing but its own stack, and to the last fields of struct spawning;
  *   - every function that it calls is marked IN_CHILD.
  *
  * Order matters. The kernel forgets the parent-death signal when credentials change, so those
- * change first. The parent's death before prctl sends nothing, so the parent is checked after
- * it. */
-#include "../proc/sys.h"
+ * change first. The parent's death before prctl sends nothing, so it is looked for after. */
+#include "../proc/proc.h"
 #include "spawn.h"
 
 #include <fcntl.h>
@@ -68,7 +67,7 @@ IN_CHILD static void close_from_slowly(const struct spawning *spawning, unsigned
     _Alignas(uint64_t) char entries[1024];
     long length;
     while ((length = syscall(SYS_getdents64, directory, entries, sizeof entries)) > 0) {
-        for (long at = 0; at < length;) { /* struct linux_dirent64, getdents(2): u64, s64, u16 length, u8, name */
+        for (long at = 0; at < length;) { /* getdents64(2): u64, s64, u16 length, u8, name */
             const char *name = entries + at + 19;
             unsigned short entry_length;
             memcpy(&entry_length, entries + at + 16, sizeof entry_length);

@@ -1,5 +1,5 @@
 /* The clone: a child that shares our memory, on a stack of its own, while we are suspended. */
-#include "../proc/sys.h"
+#include "../proc/proc.h"
 #include "spawn.h"
 
 #include <sched.h>

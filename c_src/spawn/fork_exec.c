@@ -4,7 +4,7 @@
  * Memory is not shared when the child changes user or groups. The kernel would take our own right
  * to be traced and to dump core for good (PR_SET_DUMPABLE belongs to the memory). And two
  * identities in one memory are a risk (bpo-35823). */
-#include "../proc/sys.h"
+#include "../proc/proc.h"
 #include "spawn.h"
 
 #include <fcntl.h>

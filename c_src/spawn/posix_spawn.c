@@ -2,10 +2,10 @@
  * IN_CHILD keep the rules of child.c.
  *
  * The one addition, the binding, comes when credentials no longer change, and before the file
- * actions: opening a FIFO may take for ever. There are no reports by pipe, whose descriptors the
- * file actions could hit. The child writes what failed into memory that it shares with us, also
+ * actions: opening a FIFO may take for ever. There are no reports by pipe: the file actions could
+ * hit its descriptors. The child writes what failed into memory that it shares with us, also
  * where it has a copy of all other. */
-#include "../proc/sys.h"
+#include "../proc/proc.h"
 #include "spawn.h"
 
 #include <fcntl.h>

@@ -54,14 +54,13 @@ int pds_clone(struct spawning *spawning);
 
 /* thread_attributes.c: a digest of what a child takes over from the thread that creates it. */
 uint64_t pds_thread_attributes(void);
-bool pds_thread_shares_files(pid_t thread); /* whether it has our working directory and descriptor table */
+bool pds_thread_shares_files(pid_t thread); /* our working directory and descriptor table */
 
 /* spawner_threads.c: pds_clone() by a thread that lasts. */
 int pds_spawner_threads_clone(struct spawning *spawning);
 void pds_spawner_threads_after_fork_in_child(void);
 
-/* start.c: pds_clone() by whichever thread is right, and what is before and after that. Signals are
- * held. */
+/* start.c: pds_clone() by the right thread, while signals are held; reaps a child that failed. */
 struct signals {
     sigset_t mask;
     int cancel_state;

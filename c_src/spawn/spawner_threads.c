@@ -1,5 +1,4 @@
-/* Spawner threads: native threads that last as long as the process, and so may be the parents of
- * its children.
+/* Spawner threads: they last as long as the process, and so may be the parents of its children.
  *
  * The kernel ties PR_SET_PDEATHSIG to the *thread* that created the child. The main thread clones
  * for itself; for any other a spawner thread does, while that one waits. The first such request
@@ -90,8 +89,7 @@ static int add_spawner(uint64_t attributes, struct request *request)
     return r;
 }
 
-/* Whether its child can be as the asking thread's would be. Fills in what the child has to
- * change. */
+/* Whether its child can be as the asking thread's would be. Fills in what it has to change. */
 static bool suits(const struct spawner *spawner, uint64_t attributes, struct spawning *spawning)
 {
     if (spawner->tid == 0 || spawner->attributes != attributes || !pds_thread_shares_files(spawner->tid))
@@ -126,8 +124,7 @@ static bool one_becomes_idle(void)
     return pthread_cond_timedwait(&one_is_idle, &lock, &until) == 0;
 }
 
-/* Hands the request to a spawner thread. With none that suits it waits; or no thread can be
- * made. */
+/* Hands the request to a spawner thread. With none that suits it waits. */
 static int hand_over(uint64_t attributes, struct request *request)
 {
     struct spawning *spawning = request->spawning;

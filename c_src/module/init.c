@@ -11,9 +11,9 @@
  * Before the fork the locks are taken that the child needs to be free: in that order everywhere.
  * The child does not unlock but initialize them anew. fork(2) runs these handlers; a raw clone(2),
  * vfork(2) and posix_spawn(3) do not. So identity.c and spawner_threads.c compare PIDs as well. */
-#include "arm/arm.h"
-#include "base/base.h"
-#include "spawn/spawn.h"
+#include "../arm/arm.h"
+#include "../base/base.h"
+#include "../spawn/spawn.h"
 
 static void before_fork(void)
 {
