@@ -2,6 +2,8 @@
 #ifndef PDEATHSIG_MODULE_H
 #define PDEATHSIG_MODULE_H
 
+#define PY_SSIZE_T_CLEAN
+#define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 PyObject *pds_fork_exec(PyObject *module, PyObject *arguments);

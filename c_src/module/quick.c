@@ -1,10 +1,10 @@
 /* pdeathsig._quick: a second way into this same shared object, for start-up.
  *
- * Importing cffi's backend costs half a millisecond, more than all else that arming at start-up takes. So what a
- * start-up calls is reached without it, by a plain extension module (PEP 489, "Multiple modules in one library";
- * pdeathsig/__init__.py loads it); and so is what is beneath every start of a program (fork_exec.c). These functions
- * have the names and the contract of pdeathsig.h. All others are reached by cffi. */
-#define PY_SSIZE_T_CLEAN
+ * Importing cffi's backend costs half a millisecond, more than all else that arming at start-up
+ * takes. So what a start-up calls is reached without it, by a plain extension module (PEP 489,
+ * "Multiple modules in one library"; pdeathsig/__init__.py loads it); and so is what is beneath
+ * every start of a program (fork_exec.c). These functions have the names and the contract of
+ * pdeathsig.h. All others are reached by cffi. */
 #include "module.h"
 
 #include "../pdeathsig.h"
@@ -16,10 +16,8 @@ enum { WATCHES_MAX = 64 };
 
 /* A function without arguments. */
 #define WITHOUT_ARGUMENTS(name, result)                                                                                \
-    static PyObject *name(PyObject *module, PyObject *none)                                                            \
+    static PyObject *name(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))                                      \
     {                                                                                                                  \
-        (void)module;                                                                                                  \
-        (void)none;                                                                                                    \
         return result;                                                                                                 \
     }
 WITHOUT_ARGUMENTS(armed, PyLong_FromLong(pds_armed()))
@@ -35,30 +33,25 @@ WITHOUT_ARGUMENTS(in_main_interpreter, PyBool_FromLong(1))
 WITHOUT_ARGUMENTS(in_main_interpreter, PyBool_FromLong(PyInterpreterState_GetID(PyInterpreterState_Get()) == 0))
 #endif
 
-static PyObject *lifeline_for_forked(PyObject *module, PyObject *wanted)
+static PyObject *lifeline_for_forked(PyObject *Py_UNUSED(module), PyObject *wanted)
 {
-    (void)module;
     pds_lifeline_for_forked(PyObject_IsTrue(wanted));
     Py_RETURN_NONE;
 }
 
-static PyObject *exec_begins(PyObject *module, PyObject *sig)
+static PyObject *exec_begins(PyObject *Py_UNUSED(module), PyObject *sig)
 {
-    (void)module;
     return PyLong_FromLong(pds_exec_begins((int)PyLong_AsLong(sig)));
 }
 
-static PyObject *exec_failed(PyObject *module, PyObject *none)
+static PyObject *exec_failed(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
-    (void)module;
-    (void)none;
     pds_exec_failed();
     Py_RETURN_NONE;
 }
 
-static PyObject *fire(PyObject *module, PyObject *notice)
+static PyObject *fire(PyObject *Py_UNUSED(module), PyObject *notice)
 {
-    (void)module;
     const char *text = PyBytes_AsString(notice);
     return text == NULL ? NULL : PyLong_FromLong(pds_fire(text));
 }
@@ -83,10 +76,9 @@ static int read_pids(PyObject *sequence, int *pids)
     return (int)count;
 }
 
-static PyObject *arm(PyObject *module, PyObject *args)
+static PyObject *arm(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    (void)module;
-    int sig, parent, given, pids[WATCHES_MAX], result;
+    int sig, parent, given, pids[WATCHES_MAX];
     long long grace_ns;
     const char *notice, *watch_notices;
     Py_ssize_t length;
@@ -97,8 +89,10 @@ static PyObject *arm(PyObject *module, PyObject *args)
     int count = read_pids(watches, pids);
     if (count < 0)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS result = pds_arm(sig, grace_ns, parent, notice, pids, count, watch_notices);
-    Py_END_ALLOW_THREADS return PyLong_FromLong(result);
+    PyThreadState *state = PyEval_SaveThread();
+    int r = pds_arm(sig, grace_ns, parent, notice, pids, count, watch_notices);
+    PyEval_RestoreThread(state);
+    return PyLong_FromLong(r);
 }
 
 static PyMethodDef methods[] = {
@@ -119,9 +113,8 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static int load(PyObject *module)
+static int load(PyObject *Py_UNUSED(module))
 {
-    (void)module;
     if (pds_init() < 0) {
         PyErr_SetString(PyExc_ImportError, pds_failed_call());
         return -1;
@@ -129,8 +122,9 @@ static int load(PyObject *module)
     return 0;
 }
 
-/* Later than the stable ABI that this is built for, and refused by interpreters that do not know them.
- * site runs in every subinterpreter, and must find there that this process is armed already. */
+/* Later than the stable ABI that this is built for, and refused by interpreters that do not know
+ * them. site runs in every subinterpreter, and must find there that this process is armed
+ * already. */
 enum { MULTIPLE_INTERPRETERS = 3, GIL = 4 };
 static void *const PER_INTERPRETER_GIL_SUPPORTED = (void *)2, *const GIL_NOT_USED = (void *)1;
 
