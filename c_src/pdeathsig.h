@@ -37,17 +37,17 @@ int pds_parent_may_signal(void);
 enum { PDS_NONE = 0, PDS_PROCESS = 1, PDS_THREAD = 2, PDS_WATCH = 4 };
 
 struct pds_status {
-    int mechanism;    /* PDS_NONE, PDS_PROCESS or PDS_THREAD, | PDS_WATCH when pidfds are watched too */
-    int fired;        /* the parent's death was seen, and sig delivered to this process */
-    int sig;          /* the signal number this process gets when its parent dies */
-    int64_t grace_ns; /* from sig to SIGKILL, in nanoseconds; 0: no SIGKILL follows */
-    int parent;       /* the parent's PID as saved at arming; 0: outside this PID namespace */
-    int news;         /* the carrier signal: a real-time signal; 0: never armed that way */
-    int news_handled; /* its handler is (still) ours */
-    int holder;       /* thread ID of the thread that holds the kernel's setting; 0: none */
-    int kernel_sig;   /* what PR_GET_PDEATHSIG says on that thread; -1: it could not be asked */
-    int watched;      /* number of processes watched by pidfd */
-    int watched_lost; /* ... of those that lost their descriptor to the program */
+    int mechanism;       /* PDS_NONE, PDS_PROCESS or PDS_THREAD, | PDS_WATCH when pidfds are watched too */
+    int delivered;       /* the parent's death was seen, and sig delivered to this process */
+    int sig;             /* the signal number this process gets when its parent dies */
+    int64_t grace_ns;    /* from sig to SIGKILL, in nanoseconds; 0: no SIGKILL follows */
+    int parent;          /* the parent's PID as saved at arming; 0: outside this PID namespace */
+    int carrier;         /* the carrier signal: a real-time signal; 0: never armed that way */
+    int carrier_handled; /* its handler is (still) ours */
+    int holder;          /* thread ID of the thread that holds the kernel's setting; 0: none */
+    int kernel_sig;      /* what PR_GET_PDEATHSIG says on that thread; -1: it could not be asked */
+    int watched;         /* number of processes watched by pidfd */
+    int watched_lost;    /* ... of those that lost their descriptor to the program */
 };
 
 /* Process semantics: deliver sig to this process when the process `parent` (a PID) dies, and
@@ -70,7 +70,7 @@ int pds_arm_thread(int sig);
 int pds_preexec(int sig);
 
 /* Deliver what is armed, as if the parent had died, with this line. 0: nothing is armed. */
-int pds_fire(const char *notice);
+int pds_deliver_now(const char *notice);
 
 /* Write the line, deliver sig to this process. Where the kernel will not (PID 1 of a namespace),
  * _exit(128 + sig). Returns when a handler of the program took the signal. */

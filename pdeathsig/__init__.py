@@ -88,7 +88,7 @@ __all__ = [
 ]
 # `-p pdeathsig` also where pytest does not look for entry points (in workers of xdist, with autoloading off).
 pytest_plugins = ("pdeathsig.pytest_plugin",)
-_quick: "Any" = None  # the compiled shim's quick entrance (c_src/quick.c), where there is a shim
+_quick: "Any" = None  # the compiled shim's quick entrance (c_src/module/quick.c), where there is a shim
 
 
 def __getattr__(name: str) -> object:

@@ -112,7 +112,7 @@ int pds_armed(void)
     return pds_arming_was_claimed() ? PDS_NONE : mechanism;
 }
 
-int pds_fire(const char *text)
+int pds_deliver_now(const char *text)
 {
     struct arming *now = pds_arming_now();
     struct notice notice;
@@ -142,7 +142,7 @@ int pds_status(struct pds_status *out)
     memset(out, 0, sizeof *out);
     pthread_mutex_lock(&lock);
     pds_watcher_counts(&out->watched, &out->watched_lost);
-    out->fired = pds_arming_was_claimed();
+    out->delivered = pds_arming_was_claimed();
     out->mechanism = mechanism | (out->watched + out->watched_lost > 0 ? PDS_WATCH : 0);
     out->sig = armed_sig;
     out->parent = pds_parent();
@@ -150,8 +150,8 @@ int pds_status(struct pds_status *out)
         const struct arming *last = pds_arming_last();
         out->grace_ns = last->grace_ns;
         out->parent = last->parent;
-        out->news = pds_carrier();
-        out->news_handled = pds_carrier_is_handled(out->news);
+        out->carrier = pds_carrier();
+        out->carrier_handled = pds_carrier_is_handled(out->carrier);
     }
     pds_setting_status(&out->kernel_sig, &out->holder);
     pthread_mutex_unlock(&lock);

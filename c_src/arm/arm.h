@@ -63,7 +63,6 @@ static inline int pds_thread_setting(int sig)
 }
 
 /* main_thread.c: the same on the main thread, which is asked by the carrier signal. */
-void pds_main_thread_init(void);
 int pds_main_thread_setting(int carrier, int sig);
 void pds_main_thread_answer(void); /* async-signal-safe */
 void pds_main_thread_after_fork_in_child(void);

@@ -15,15 +15,9 @@ static struct {
     sem_t done;
 } question;
 
-void pds_main_thread_init(void)
-{
-    sem_init(&question.done, 0, 0);
-}
-
 int pds_main_thread_setting(int carrier, int sig)
 {
-    while (sem_trywait(&question.done) == 0) /* an answer that came too late for an earlier question */
-        ;
+    sem_init(&question.done, 0, 0);
     question.sig = sig;
     atomic_store(&question.state, ASKED);
     struct timespec until;

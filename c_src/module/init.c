@@ -45,7 +45,6 @@ int pds_init(void)
     static bool done;
     if (done)
         return 0;
-    pds_main_thread_init();
     pds_parent();
     int error = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     if (error != 0)

@@ -50,10 +50,10 @@ static PyObject *exec_failed(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(no
     Py_RETURN_NONE;
 }
 
-static PyObject *fire(PyObject *Py_UNUSED(module), PyObject *notice)
+static PyObject *deliver_now(PyObject *Py_UNUSED(module), PyObject *notice)
 {
     const char *text = PyBytes_AsString(notice);
-    return text == NULL ? NULL : PyLong_FromLong(pds_fire(text));
+    return text == NULL ? NULL : PyLong_FromLong(pds_deliver_now(text));
 }
 
 /* The items of a sequence as PIDs. -1: an exception is set. */
@@ -101,7 +101,7 @@ static PyMethodDef methods[] = {
     {"pds_disarm", disarm, METH_NOARGS, ""},
     {"pds_exec_begins", exec_begins, METH_O, ""},
     {"pds_exec_failed", exec_failed, METH_NOARGS, ""},
-    {"pds_fire", fire, METH_O, ""},
+    {"pds_deliver_now", deliver_now, METH_O, ""},
     {"pds_parent", parent, METH_NOARGS, ""},
     {"pds_parent_source", parent_source, METH_NOARGS, ""},
     {"pds_parent_may_signal", parent_may_signal, METH_NOARGS, ""},

@@ -118,10 +118,10 @@ def _arm_on_process(sig: int, grace: "float | None", parent: Parent, ancestors: 
     armed_parent, armed_ancestors = parent, tuple(chain.above) if chain else ()
     # Only now the pidfds are open: are they of the processes that were meant?
     if parent.watch and parent.is_still_meant is not None and not parent.is_still_meant():
-        native.lib.pds_fire(notices[parent.watch])
+        native.lib.pds_deliver_now(notices[parent.watch])
     gone = chain.gone() if chain else 0
     if gone:
-        native.lib.pds_fire(notices.get(gone, environ.death_notice(gone, sig, grace)))
+        native.lib.pds_deliver_now(notices.get(gone, environ.death_notice(gone, sig, grace)))
 
 
 def _pass_on(inherited: "fork.Inherited | None") -> None:

@@ -56,7 +56,7 @@ def _hand_over(sig: int, argv: "Any") -> None:
     if environ.is_resource_tracker(argv):
         native.check(native.lib.pds_disarm())
     elif native.check(native.lib.pds_exec_begins(sig)):
-        native.lib.pds_fire(environ.death_notice(native.lib.pds_parent(), sig, None))
+        native.lib.pds_deliver_now(environ.death_notice(native.lib.pds_parent(), sig, None))
 
 
 def _wrapped(path: "Any", argv: "Any", *env: "Any", **named: "Any") -> "tuple[Any, ...]":

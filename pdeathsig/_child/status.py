@@ -102,7 +102,7 @@ def status() -> Status:
 def _compiled() -> Status:
     raw = native.ffi.new("struct pds_status *")
     native.check(native.lib.pds_status(raw))
-    armed = bool(raw.mechanism) and not raw.fired
+    armed = bool(raw.mechanism) and not raw.delivered
     watches_pidfds = armed and raw.mechanism & _WATCH
     watching = (arm.armed_parent.watch or 0) if watches_pidfds and arm.armed_parent else 0
     ancestors = arm.armed_ancestors if watches_pidfds else ()
@@ -112,14 +112,14 @@ def _compiled() -> Status:
     kernel = raw.kernel_sig if raw.kernel_sig >= 0 else None
     problems = []
     if armed and mechanism != "pidfd":
-        expected = raw.sig if mechanism == "thread" else raw.news
+        expected = raw.sig if mechanism == "thread" else raw.carrier
         if kernel is not None and kernel != expected:
             problems.append(_forgotten(kernel))
     if armed and mechanism != "thread":
-        if not raw.news_handled:
-            problems.append(f"the handler of {_name(raw.news)} was replaced")
-        elif _blocked_everywhere(raw.news) and not raw.watched:
-            problems.append(f"{_name(raw.news)}, which carries the parent's death, is blocked in every thread")
+        if not raw.carrier_handled:
+            problems.append(f"the handler of {_name(raw.carrier)} was replaced")
+        elif _blocked_everywhere(raw.carrier) and not raw.watched:
+            problems.append(f"{_name(raw.carrier)}, which carries the parent's death, is blocked in every thread")
     if armed and mechanism != "pidfd" and not watching and not native.lib.pds_parent_may_signal():
         problems.append(f"parent {raw.parent} runs as another user, and may not signal this process; arm again")
     if armed:
@@ -140,7 +140,7 @@ def _compiled() -> Status:
         inherit=armed and fork.inherited is not None,
         mechanism=mechanism if armed else "none",
         backend=native.backend,
-        carrier=raw.news if armed and mechanism == "process" else None,
+        carrier=raw.carrier if armed and mechanism == "process" else None,
         holder=raw.holder or None,
         kernel_signal=kernel,
         problems=tuple(problems),

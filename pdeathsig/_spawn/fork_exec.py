@@ -1,7 +1,7 @@
 """fork_exec: the function beneath subprocess, asyncio and multiprocessing, with the child bound to this process.
 
-The fast road is c_src/spawn.c. The slow one is CPython's own fork_exec, with the binding in its ``preexec_fn``: for
-callers who have a ``preexec_fn``, and where nothing is compiled.
+The fast road is c_src/spawn/fork_exec.c. The slow one is CPython's own fork_exec, with the binding
+in its ``preexec_fn``: for callers that have a ``preexec_fn``, and where nothing is compiled.
 """
 
 import _posixsubprocess

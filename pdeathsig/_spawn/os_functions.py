@@ -1,6 +1,7 @@
 """os.posix_spawn, os.posix_spawnp, os.system, os.spawnv and its family, with the child bound to this process.
 
-Whichever thread calls. Arguments, errors and audit events are those of ``os``; the child's path is c_src/posix_spawn.c.
+Whichever thread calls. Arguments, errors and audit events are those of ``os``. The child's path is
+c_src/spawn/posix_spawn.c.
 """
 
 import _signal
