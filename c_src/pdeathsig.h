@@ -1,8 +1,8 @@
 /* The C functions that Python may call. build_ffi.py gives this file to cffi, less its # lines.
  *
- * Contract: the result is >= 0, or -errno; then pds_failed_call() names the system call that
- * failed, and nothing has changed: what was armed before is still armed, what was not is not. All
- * of them may be called from any thread. */
+ * Contract: the result is >= 0, or -errno. Then pds_failed_call() names the system call that
+ * failed, and nothing has changed: what was armed is still armed, what was not is not. All of them
+ * may be called from any thread. */
 #ifndef PDEATHSIG_H
 #define PDEATHSIG_H
 

@@ -1,9 +1,6 @@
 /* The room that arms: this process gets a signal when its parent *process* dies.
  *
- * The parts, each resting only on those before it: a notice (the line on stderr), grace (the timer
- * that carries SIGKILL), an arming (what is armed, and which code path claims it), deliver (the
- * end), the main thread (asked to make a system call), the carrier signal and its handler, the
- * watcher thread, the kernel's setting (which thread holds it), and on top arm.c and exec.c. */
+ * The parts stand here from the lowest to the highest: each calls only those above it. */
 #ifndef PDEATHSIG_ARM_H
 #define PDEATHSIG_ARM_H
 

@@ -5,9 +5,9 @@
  * handed to a sibling thread with its setting in place. Changed: the process is gone; the kernel
  * changes getppid() before it sends the signal (kernel/exit.c, forget_original_parent).
  *
- * THE HANDLER'S RULES: async-signal-safe calls only (signal-safety(7)); no malloc, no locks, no
- * Python; errno is kept; it may run on any thread, at any time, more than once. All that it calls
- * keeps them. */
+ * THE RULES OF THE HANDLER, and of all that it calls. Async-signal-safe calls only
+ * (signal-safety(7)): no malloc, no locks, no Python. It keeps errno. It may run on any thread, at
+ * any time, more than once. */
 #include "arm.h"
 
 #include <stdatomic.h>

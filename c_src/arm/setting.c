@@ -1,5 +1,5 @@
 /* The kernel's setting (PR_SET_PDEATHSIG, prctl(2)). It belongs to the thread that made it and ends
- * with that thread. So one of two threads that last as long as the process holds it: the main
+ * with that thread. So one of two threads that last as long as the process holds it. The main
  * thread holds what it arms itself, the watcher thread what any other thread arms. */
 #include "arm.h"
 

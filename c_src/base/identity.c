@@ -1,8 +1,8 @@
 /* Which process is our parent.
  *
- * getppid() alone cannot say whether the parent died before we asked: in a container PID 1 can be
- * the legitimate parent, and on a desktop orphans go to `systemd --user`. So the answer is fixed
- * early: by the forking process just before it forks, else when this code is loaded. */
+ * getppid() alone cannot say whether the parent died before we asked. In a container PID 1 can be
+ * the legitimate parent; on a desktop orphans go to `systemd --user`. So the answer is fixed early:
+ * by the forking process just before it forks, else when this code is loaded. */
 #include "base.h"
 
 static pid_t forker;

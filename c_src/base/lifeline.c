@@ -26,7 +26,7 @@ static bool for_forked; /* children of fork may need one, in case they exec */
 static int inherited = -ENODATA, forkers_write_end;
 static struct stat forkers_file;
 
-/* By a child that is forked now, if it execs: its parent thread may end; or the kernel forgets the
+/* By a child that is forked now, if it execs. Its parent thread may end; or the kernel forgets the
  * parent-death signal, as at the exec of a set-user-ID program. */
 static bool needed_after_exec(bool forked_on_main)
 {

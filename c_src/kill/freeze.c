@@ -1,10 +1,10 @@
 /* Stopping a tree, so that none of it escapes.
  *
  * A process that forks faster than a walk finds its children would escape. So all are stopped
- * first, from the top down. Walks go on until one finds no process that is new, none that still
- * runs, and none that is in the middle of a fork with the signal blocked. Then each gets the signal
- * (kill.c), and only then they go on, from the bottom up. Otherwise a child of a dead parent could
- * be hung up on (setpgid(2), orphaned process groups), or be seen as dead too early.
+ * first, from the top down. Walks go on until one finds no process that is new, still runs, or is
+ * in the middle of a fork with the signal blocked. Then each gets the signal (kill.c), and only
+ * then they go on, from the bottom up. Otherwise a child of a dead parent could be hung up on
+ * (setpgid(2), orphaned process groups), or be seen as dead too early.
  *
  * No process may stay frozen. So the call that freezes also thaws, uninterrupted. */
 #include "kill.h"

@@ -2,8 +2,8 @@
  *
  * Importing cffi's backend costs half a millisecond, more than all else that arming at start-up
  * takes. So what a start-up calls is reached without it, by a plain extension module (PEP 489,
- * "Multiple modules in one library"; pdeathsig/__init__.py loads it); and so is what is beneath
- * every start of a program (fork_exec.c). These functions have the names and the contract of
+ * "Multiple modules in one library"). So is what is beneath every start of a program (fork_exec.c).
+ * pdeathsig/__init__.py loads the module. These functions have the names and the contract of
  * pdeathsig.h. All others are reached by cffi. */
 #include "module.h"
 

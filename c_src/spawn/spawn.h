@@ -1,9 +1,7 @@
 /* The room that starts programs: each child gets a signal when this *process* dies, whichever
  * thread of it started the child.
  *
- * The parts, each resting only on those before it: the pieces of the child's path, the clone, a
- * digest of a thread's attributes, the spawner threads, the start of a program; then the three
- * functions that programs are started by: fork_exec, posix_spawn, system. */
+ * The parts stand here from the lowest to the highest: each calls only those above it. */
 #ifndef PDEATHSIG_SPAWN_H
 #define PDEATHSIG_SPAWN_H
 

@@ -1,6 +1,6 @@
-/* system(3), with the shell bound. As libc's: SIGINT and SIGQUIT, which the terminal sends to the
- * shell too, are ignored in the whole process as long as any thread is in here. SIGCHLD is blocked
- * in the calling thread. */
+/* system(3), with the shell bound. As in libc's, SIGINT and SIGQUIT are ignored in the whole
+ * process as long as any thread is in here: the terminal sends them to the shell too. SIGCHLD is
+ * blocked in the calling thread. */
 #include "spawn.h"
 
 #include <string.h>
