@@ -1,7 +1,8 @@
-"""pytest --no-orphans: a test that leaves processes behind fails, and they are killed. See docs/pytest.md.
+"""pytest --no-orphans: a test that leaves processes behind fails, and they are killed.
 
-pytest loads this file wherever pdeathsig is installed. So it only declares the option, the marker and
-the fixture. The checks are in ``_pytest``, which is imported when one of them is used.
+pytest loads this file wherever pdeathsig is installed. So it only declares the option, the marker
+and the fixture. The checks are in ``_pytest``, which is imported when one of them is used. The page
+for users is docs/pytest.md.
 """
 
 import sys
@@ -23,7 +24,7 @@ _HELP = "fail each test that leaves processes behind, and kill them; the session
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     parser.getgroup("pdeathsig").addoption("--no-orphans", action="store_true", help=_HELP)
     parser.addini("no_orphans", "the same as --no-orphans", type="bool", default=False)
-    # Two names, of the entry point and of the module. The second registration of one plugin would fail.
+    # Two names, of the entry point and the module: a second registration of one plugin fails.
     name = pluginmanager.get_name(sys.modules[__name__])
     for other in _NAMES:
         if other != name and not pluginmanager.has_plugin(other):
@@ -52,7 +53,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture
 def no_orphans(request: pytest.FixtureRequest) -> None:
-    """Fail this test if it leaves processes behind, and kill them, as ``pytest --no-orphans`` does for all tests."""
+    """Fail this test if it leaves processes behind, and kill them.
+
+    ``pytest --no-orphans`` does so for all tests.
+    """
     if pdeathsig.supported() and not (_checker(request.config) and _FIXTURE in request.node.fixturenames):
         pytest.fail("no_orphans: to be an argument or in usefixtures(), as it counts from the start of the test")
 

@@ -1,4 +1,4 @@
-"""pdeathsig demo: it shows what it promises, leaves nothing behind, and fails when a promise is not kept."""
+"""pdeathsig demo shows what it promises, leaves no process, and fails if a promise is broken."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_claim_is_seen() -> None:
     assert not done.stderr
 
 
-def test_it_draws_who_is_orphaned_and_who_has_adopted_them() -> None:
+def test_it_draws_orphans_and_the_process_that_adopted_them() -> None:
     text = demo().stdout
     me = re.search(r"^ +(\d+) this demo$", text, re.M)
     assert me is not None
@@ -74,7 +74,7 @@ def test_it_draws_who_is_orphaned_and_who_has_adopted_them() -> None:
     assert re.search(r"└─ its thread \d+\n +├─ \d+ our child.*\n +└─ \d+ the recipe's child", act_4)
 
 
-def test_those_that_pdeathsig_kills_say_why() -> None:
+def test_each_process_that_pdeathsig_kills_says_why() -> None:
     text = demo().stdout
     assert len(re.findall(r"^ +pdeathsig: parent \d+ is gone; SIGKILL to \d+$", text, re.M)) == 4
 
@@ -87,13 +87,13 @@ def test_it_leaves_no_process_behind() -> None:
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def test_its_story_holds_where_the_user_has_set_pdeathsig() -> None:
+def test_all_is_seen_where_the_user_has_set_pdeathsig() -> None:
     done = demo(PDEATHSIG="TERM:5", PDEATHSIG_QUIET="1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "pdeathsig: parent" in done.stdout
 
 
-def test_its_story_holds_where_sigchld_is_ignored() -> None:
+def test_all_is_seen_where_sigchld_is_ignored() -> None:
     done = demo(["sh", "-c", 'trap "" CHLD; exec "$@"', "sh", *DEMO])
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -111,8 +111,8 @@ def test_where_boxes_cannot_be_written_it_uses_ascii() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_interrupted_in_the_middle_it_still_leaves_no_process_behind(number: int) -> None:
-    """The pipe takes one page, and nobody reads on: so the demo is in the middle."""
+def test_interrupted_during_an_act_it_leaves_no_process_behind(number: int) -> None:
+    """The pipe holds one page, and this test stops reading: so the demo waits in an act."""
     before = descendants(os.getpid())
     process = subprocess.Popen(
         after("import signal\nfor number in scene.INTERRUPTS: signal.signal(number, signal.SIG_DFL)"),
@@ -126,7 +126,7 @@ def test_interrupted_in_the_middle_it_still_leaves_no_process_behind(number: int
     with process:
         assert process.stdout is not None
         assert any("kill -KILL" in line for line in process.stdout)
-        # Not between two acts.
+        # Some processes are there: it is not between two acts.
         assert any(set(descendants(os.getpid())) - {process.pid, *before} for _ in process.stdout)
         process.send_signal(number)
         assert "All of this" not in process.stdout.read()
@@ -170,7 +170,7 @@ def test_it_fails_where_the_thread_kills_our_child_too() -> None:
     assert "the child with pdeathsig lives: it answers" in claims(done.stdout, "✗")
 
 
-def test_it_fails_where_nobody_is_orphaned() -> None:
+def test_it_fails_where_no_process_is_orphaned() -> None:
     done = demo(
         after("""
 start = scene.Scene.start
@@ -179,10 +179,10 @@ scene.Scene.start = lambda self, act, *kind, **more: start(self, act, *("auto" f
     )
     assert done.returncode == 1
     assert "the child is orphaned, and still at work: it answers" in claims(done.stdout, "✗")
-    # The shell has its SIGKILL too, but may still be seen on a busy machine: nothing answers for it.
+    # No claim about the shell: it has its SIGKILL too, but may still be there on a busy machine.
 
 
-def test_it_fails_at_once_where_an_actor_does_not_come_up() -> None:
+def test_it_fails_at_once_where_a_process_does_not_start() -> None:
     done = demo(after("import os; os.environ['PATH'] = '/nonexistent'"))
     assert done.returncode == 1
     assert "this can be shown: parent: FileNotFoundError: [Errno 2] No such file or directory: 'sh'" in claims(
@@ -195,8 +195,8 @@ class Terminal(io.TextIOWrapper):
         return True
 
 
-def told(*seen: bool, out: type[io.TextIOWrapper] = io.TextIOWrapper) -> tuple[bool, str]:
-    """Whether the story of these claims is true, and how it is told."""
+def printed(*seen: bool, out: type[io.TextIOWrapper] = io.TextIOWrapper) -> tuple[bool, str]:
+    """Whether all these claims were seen, and what is printed."""
     file = out(io.BytesIO(), encoding="utf-8")
     report = Report(file)
     for truth in seen:
@@ -205,10 +205,10 @@ def told(*seen: bool, out: type[io.TextIOWrapper] = io.TextIOWrapper) -> tuple[b
     return report.all_seen, file.read()
 
 
-def test_one_claim_in_vain_makes_the_story_untrue() -> None:
-    assert told(True, True) == (True, "   ✓ so it is\n" * 2)
-    assert told(False, True) == (False, "   ✗ so it is: it is not\n   ✓ so it is\n")
-    assert told() == (False, "")
+def test_all_is_seen_only_if_each_claim_is() -> None:
+    assert printed(True, True) == (True, "   ✓ so it is\n" * 2)
+    assert printed(False, True) == (False, "   ✗ so it is: it is not\n   ✓ so it is\n")
+    assert printed() == (False, "")
 
 
 @pytest.mark.parametrize(("no_color", "colour"), [("", True), ("1", False)])
@@ -218,4 +218,4 @@ def test_colour_is_for_terminals_and_not_with_no_color(
     monkeypatch.setenv("NO_COLOR", no_color)
     monkeypatch.setenv("TERM", "xterm")
     sign = "\x1b[32m✓\x1b[0m" if colour else "✓"
-    assert told(True, out=Terminal)[1] == f"   {sign} so it is\n"
+    assert printed(True, out=Terminal)[1] == f"   {sign} so it is\n"

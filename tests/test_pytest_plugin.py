@@ -1,4 +1,4 @@
-"""pytest --no-orphans, seen from outside: an inner pytest with tests that leave processes behind."""
+"""pytest --no-orphans, by an inner pytest with tests that leave processes behind."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ def no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def inner(pytester: pytest.Pytester, code: str, *args: str, on: str = "--no-orphans") -> pytest.RunResult:
-    """The result of an inner pytest, which must have left nothing (what it orphans is ours) but resource trackers, which
-    end by themselves."""
+    """The result of an inner pytest, which must have left no process behind.
+
+    What it orphans would be ours. Resource trackers may be there: they end by themselves.
+    """
     pytester.makepyfile(HEAD + code)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *[on] * bool(on), *args)
     assert all(ends_by_itself(pid) for pid in descendants(os.getpid()))
@@ -51,7 +53,7 @@ def inner(pytester: pytest.Pytester, code: str, *args: str, on: str = "--no-orph
 
 
 def blamed(result: pytest.RunResult) -> list[str]:
-    """The tests whose teardown is said to have failed."""
+    """The tests of which pytest says that their teardown failed."""
     return [match[2] for line in result.outlines if (match := re.match(BLAMED, line))]
 
 
@@ -86,7 +88,8 @@ def test_innocent():
     "code",
     [
         pytest.param(
-            "with subprocess.Popen('setsid sh -c \"sleep 1000 >&2 & echo\" &', shell=True, stdout=-1) as p: p.stdout.readline()",
+            "with subprocess.Popen('setsid sh -c \"sleep 1000 >&2 & echo\" &', shell=True, stdout=-1) as p:"
+            " p.stdout.readline()",
             id="by a shell",
         ),
         pytest.param(
@@ -94,8 +97,8 @@ def test_innocent():
             id="by a shell, and not there yet when the test ends",
         ),
         pytest.param(
-            "subprocess.run([sys.executable, '-c', 'import os; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0);"
-            ' os.execvp("sleep", ["sleep", "1000"])\'])',
+            "subprocess.run([sys.executable, '-c', 'import os; os.fork() and os._exit(0); os.setsid();"
+            ' os.fork() and os._exit(0); os.execvp("sleep", ["sleep", "1000"])\'])',
             id="by a Python",
         ),
     ],
@@ -208,7 +211,7 @@ def test_later():
 
 
 def test_popen_knows_how_the_killed_one_ended(pytester: pytest.Pytester) -> None:
-    """Reaped by somebody else, its returncode would be 0."""
+    """If anything else reaped it, its returncode would be 0."""
     result = inner(
         pytester,
         """
@@ -256,7 +259,7 @@ def test_guilty():
     has(result, r"E +assert 1 == 2", "this test left 1 process behind")
 
 
-def test_left_by_a_fixtures_teardown_whose_own_failure_stays(pytester: pytest.Pytester) -> None:
+def test_left_by_the_teardown_of_a_fixture_which_fails_itself(pytester: pytest.Pytester) -> None:
     result = inner(
         pytester,
         """
@@ -278,7 +281,7 @@ def test_both(broken): pass
     assert result.stdout.str().count("this test left 1 process behind (killed):\n") == 2
 
 
-def test_a_skipped_test_and_one_whose_setup_fails(pytester: pytest.Pytester) -> None:
+def test_a_skipped_test_and_one_with_a_broken_setup(pytester: pytest.Pytester) -> None:
     result = inner(
         pytester,
         """
@@ -306,7 +309,8 @@ def test_the_marker_exempts_a_test_and_what_it_leaves(pytester: pytest.Pytester,
         """
 @pytest.mark.orphans_allowed
 def test_allowed():
-    sleeper("sh", "-c", "while read line; do sleep 1000 & echo $!; done", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    loop = "while read line; do sleep 1000 & echo $!; done"
+    sleeper("sh", "-c", loop, "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 def test_what_that_starts_later_is_not_mine():
     held[0].stdin.write(b"more\\n")
     held[0].stdin.flush()
@@ -360,7 +364,10 @@ def test_end():
 
 
 def test_what_wider_fixtures_start_lives_as_long_as_they_do(pytester: pytest.Pytester) -> None:
-    """Whoever's setup it was in which they started. Then it is looked for, too."""
+    """A test that first asks for a fixture does not own what the fixture starts.
+
+    When the fixture is finished, its processes are looked for.
+    """
     result = inner(
         pytester,
         """
@@ -435,7 +442,8 @@ def test_what_a_wider_fixtures_server_starts_is_its_own(pytester: pytest.Pyteste
 @pytest.fixture(scope="module")
 def server():
     code = "for line in sys.stdin: print(subprocess.Popen(eval(line), stdout=2).pid, flush=True)"
-    popen = subprocess.Popen([sys.executable, "-c", "import subprocess, sys\\n" + code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", "import subprocess, sys\\n" + code]
+    popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     yield popen
     for pid in held:
         end(pid)
@@ -455,7 +463,7 @@ def test_they_live(server):
 @pytest.mark.parametrize("stopped", [False, True])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_pool_left_open(pytester: pytest.Pytester, method: str, stopped: bool) -> None:
-    """It starts new workers in place of those killed, and hangs at exit when one was killed that held its lock."""
+    """It starts new workers in place of killed ones. If one held its lock, exit hangs."""
     result = inner(
         pytester,
         f"""
@@ -496,9 +504,11 @@ def test_innocent():
     assert blamed(result) == ["test_guilty_executor", "test_guilty_manager"]
 
 
-def test_what_is_kept_for_all_is_nobodys(pytester: pytest.Pytester) -> None:
-    """The resource tracker and the fork server; but not the latter's children, though they have the environment of the
-    test that came first."""
+def test_what_is_kept_for_all_is_no_leftover(pytester: pytest.Pytester) -> None:
+    """The resource tracker and the fork server live on.
+
+    The children of the fork server do not, though they have the environment of the first test.
+    """
     result = inner(
         pytester,
         """
@@ -523,8 +533,8 @@ def test_they_live():
     assert blamed(result) == ["test_guilty"]
 
 
-def test_lokys_reusable_pool_is_nobodys(pytester: pytest.Pytester) -> None:
-    """joblib uses it: the next one who asks gets the same workers. Another pool of loky's is its test's."""
+def test_lokys_reusable_pool_is_no_leftover(pytester: pytest.Pytester) -> None:
+    """Every user of it gets the same workers; joblib is one. A test owns any other loky pool."""
     pytest.importorskip("loky")
     result = inner(
         pytester,
@@ -636,7 +646,8 @@ def test_not_asked_for_it_does_nothing(pytester: pytest.Pytester) -> None:
 import ctypes
 def test_it(pytestconfig):
     assert pytestconfig.pluginmanager.has_plugin("pdeathsig")
-    assert {name for name in sys.modules if name.startswith("pdeathsig.")} <= {"pdeathsig.pytest_plugin", "pdeathsig._quick"}
+    loaded = {name for name in sys.modules if name.startswith("pdeathsig.")}
+    assert loaded <= {"pdeathsig.pytest_plugin", "pdeathsig._quick"}
     assert "PDEATHSIG_TEST" not in os.environ
     setting = ctypes.c_int(-1)
     assert ctypes.CDLL(None).prctl(2, ctypes.byref(setting)) == 0 and setting.value == 0  # PR_GET_PDEATHSIG
@@ -665,10 +676,12 @@ def test_a_session_inside_a_program_takes_everything_back(pytester: pytest.Pytes
 import os, pytest, pdeathsig
 from pdeathsig._child import arm as _arm
 from pdeathsig._spawn import install as _install
+def report(when):
+    print(when, _arm.is_armed(), _install.installed(), "PDEATHSIG_TEST" in os.environ)
 class Inside:
-    def pytest_runtest_call(self): print("inside", _arm.is_armed(), _install.installed(), "PDEATHSIG_TEST" in os.environ)
+    def pytest_runtest_call(self): report("inside")
 assert pytest.main(["-qs", "--no-orphans", "-p", "no:cacheprovider"], plugins=[Inside()]) == 0
-print("after", _arm.is_armed(), _install.installed(), "PDEATHSIG_TEST" in os.environ)
+report("after")
 """
     result = pytester.run(sys.executable, "-c", code)
     has(result, ".*inside True True True", "after False False False")
@@ -743,9 +756,9 @@ def fifo(tmp_path: Path) -> Iterator[Fifo]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("who", ["session", "its parent"])
+@pytest.mark.parametrize("killed", ["session", "its parent"])
 def test_a_session_dies_with_its_parent_and_so_does_what_it_has_started(
-    pytester: pytest.Pytester, fifo: Fifo, workers: int, who: str
+    pytester: pytest.Pytester, fifo: Fifo, workers: int, killed: str
 ) -> None:
     """The workers of xdist with the controller; the processes of their tests with them."""
     if workers:
@@ -760,7 +773,7 @@ def test_a_session_dies_with_its_parent_and_so_does_what_it_has_started(
         "no:cacheprovider",
         f"-n{workers}" if workers else "-q",
     ]
-    prefix = ["sh", "-c", '"$@" & wait', "-"] if who == "its parent" else []
+    prefix = ["sh", "-c", '"$@" & wait', "-"] if killed == "its parent" else []
     top = subprocess.Popen(
         [*prefix, *command],
         cwd=pytester.path,

@@ -99,7 +99,7 @@ def name(pid: int) -> str:
 
 
 def variable(pid: int, name: str) -> str:
-    """A variable of the environment with which it was started; empty: not set, or not to be seen."""
+    """A variable of the environment that it was started with; empty: not set, or hidden."""
     for line in _text(f"/proc/{pid}/environ").split("\0"):
         if line.startswith(f"{name}="):
             return line[len(name) + 1 :]

@@ -1,1 +1,1 @@
-"""``pdeathsig demo``: shows on live processes what a SIGKILL orphans, and what pdeathsig changes."""
+"""``pdeathsig demo``: what a SIGKILL orphans and what pdeathsig changes, on live processes."""

@@ -1,7 +1,7 @@
 """The programs that the processes of ``pdeathsig demo`` run.
 
-Each process writes a line to stdout, a pipe to the demo, when it is ready: "ready", its PID and its label. Then it
-waits for SIGUSR1, which tells it to go on. After a minute without one it ends by itself.
+When a process is ready, it writes "ready PID LABEL" to stdout, a pipe to the demo. Then it waits
+for SIGUSR1, which tells it to go on. After a minute without one it ends by itself.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""What ``pdeathsig demo`` prints: headings, trees of processes, claims and whether they were seen."""
+"""What ``pdeathsig demo`` prints: trees of processes, and claims with whether they were seen."""
 
 import os
 from collections import defaultdict
@@ -36,7 +36,7 @@ class Report:
         self.say(f"   {sign} {text}" + (f": {otherwise}" if otherwise and not seen else ""))
 
     def draw(self, scene: Scene) -> None:
-        """Print the tree below this process, which processes are gone, and what they wrote to stderr."""
+        """Print the tree below this process, the processes that are gone, and their stderr."""
         this = os.getpid()
         living = {pid: process for pid, process in scene.members().items() if process.alive}
         texts = {process.pid: f"{process.pid} {process.label}" for process in scene.processes.values()}

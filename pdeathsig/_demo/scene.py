@@ -59,7 +59,10 @@ class Scene:
         self._parent: subprocess.Popen[bytes] | None = None
 
     def start(self, program: str, *args: str, count: int, **environment: str) -> None:
-        """Start the parent, and wait until that many processes and threads are ready. Raises SceneError."""
+        """Start the parent, and wait until that many processes and threads are ready.
+
+        Raises SceneError.
+        """
         # The act decides which process is bound. The user decides which backend binds it.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PDEATHSIG") or k == "PDEATHSIG_BACKEND"}
         with _uninterrupted():
@@ -105,8 +108,8 @@ class Scene:
     def clear(self) -> bool:
         """Kill and reap all processes; return whether none is left.
 
-        It kills only our own children: no other process can have their PIDs before we reap them. When a child of
-        ours is dead, we are the parent of its children.
+        It kills only our own children: no other process can have their PIDs before we reap them.
+        When a child of ours is dead, we are the parent of its children.
         """
         with _uninterrupted():
             self.kill_parent()

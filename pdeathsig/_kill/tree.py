@@ -118,12 +118,6 @@ def end_now(processes: "Iterable[tuple[int, int]]") -> Ended:
         return _end(ending, SIGKILL, 0)
 
 
-def wait_for(processes: "Iterable[tuple[int, int]]", seconds: float) -> None:
-    """Until all of these have ended, or so many seconds are over."""
-    with _ending(processes) as ending:
-        _wait(ending, seconds, trackers=True)
-
-
 @contextmanager
 def _ending(processes: "Iterable[tuple[int, int]]", group: int = 0) -> "Iterator[_Ending]":
     ending = _Ending(group)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class NoOrphans:
     """Names the owner of what is started: a test from its setup to the end of its teardown.
 
-    While a fixture of a wider scope is set up, that fixture is the owner. Its processes are looked for
-    when it is finished.
+    While a fixture of a wider scope is set up, that fixture is the owner. Its processes are
+    looked for when it is finished.
     """
 
     def __init__(self, config: pytest.Config, fixture: str, everywhere: bool) -> None:
@@ -46,8 +46,9 @@ class NoOrphans:
     def bind_session(self) -> None:
         """Let this session die with the process that started it, and what it starts with it.
 
-        A worker of xdist dies with the controller. Two cases are left out: without the compiled extension,
-        the end of a thread would kill the session; a parent outside the PID namespace (0) cannot be watched.
+        A worker of xdist dies with the controller. Two cases are left out: without the compiled
+        extension, the end of a thread would kill the session; a parent outside the PID namespace
+        (0) cannot be watched.
         """
         if native.backend != "compiled":
             return

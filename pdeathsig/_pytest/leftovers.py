@@ -1,10 +1,11 @@
 """Kill the processes that tests and fixtures have left behind, and describe them."""
 
 import os
+import signal
 import time
 from typing import TYPE_CHECKING
 
-from .._base import procfs
+from .._base import native, procfs
 from .._kill import tree
 from .libraries import process_objects, reap, terminate_pools
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .ownership import Leftover, OwnedProcesses, Owner
 
 PATIENCE = 1.0  # seconds for processes that are about to end, as after terminate() without wait()
+_PAUSE = 0.005  # seconds between two looks
 _ROUNDS = 10  # of killing processes that are started in place of the killed ones
 _MOST_DESCRIBED = 20
 _LONGEST_NAME = 200
@@ -25,11 +27,8 @@ def kill_leftovers(processes: "OwnedProcesses", owners: "list[Owner]") -> str:
     Returns a text that describes them; an empty one if there were none.
     """
     until = time.monotonic() + PATIENCE
-    while leftovers := processes.find_leftovers(owners):
-        patience = until - time.monotonic()
-        if patience <= 0:
-            break
-        tree.wait_for((one.identity for one in leftovers), patience)
+    while (leftovers := processes.find_leftovers(owners)) and time.monotonic() < until:
+        time.sleep(_PAUSE)
     text = "\n".join(_describe(leftovers))
     for _ in range(_ROUNDS):
         if not leftovers:
@@ -47,7 +46,7 @@ def _kill(leftovers: "list[Leftover]") -> None:
     pids = {one.pid for one in leftovers}
     objects = process_objects()
     terminate_pools(objects, pids)
-    tree.end_now(one.identity for one in leftovers)
+    _send_sigkill(leftovers)
     reap(objects, pids)
     for one in leftovers:
         if one.process.parent == os.getpid():
@@ -55,6 +54,30 @@ def _kill(leftovers: "list[Leftover]") -> None:
                 os.waitpid(one.pid, os.WNOHANG)
             except ChildProcessError:
                 pass
+
+
+def _send_sigkill(leftovers: "list[Leftover]") -> None:
+    """Kill them and all below, and wait for their end.
+
+    Without the compiled extension only they are killed. What they start meanwhile is found and
+    killed in the next round.
+    """
+    if native.backend == "compiled":
+        tree.end_now(one.identity for one in leftovers)
+        return
+    for one in leftovers:
+        try:
+            pidfd = native.pidfd_open(one.pid)
+            try:
+                if procfs.lives(*one.identity):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
+        except OSError:  # it has ended, or may not be killed
+            pass
+    until = time.monotonic() + PATIENCE
+    while any(procfs.lives(*one.identity) for one in leftovers) and time.monotonic() < until:
+        time.sleep(_PAUSE)
 
 
 def _describe(leftovers: "list[Leftover]") -> "Iterator[str]":
@@ -83,7 +106,7 @@ def _describe_one(one: "Leftover") -> "Iterator[str]":
 
 
 def _name(pid: int) -> str:
-    """Return its command line on one line, shortened; without one, the name that the kernel has for it."""
+    """Return its command line, shortened, or the kernel's name for it if it has none."""
     words = " ".join(procfs.command(pid)) or f"[{procfs.name(pid)}]"
     line = " ".join(words.split())
     return line if len(line) <= _LONGEST_NAME else f"{line[:_LONGEST_NAME]}..."

@@ -1,4 +1,4 @@
-"""What libraries know of processes: which ones they share between tests, and the objects that stand for some."""
+"""What libraries know of processes: those shared between tests, and the objects for them."""
 
 import gc
 import sys
@@ -9,7 +9,10 @@ _POOL = 2.0  # seconds for a Pool to end its workers
 
 
 def shared_pids() -> "set[int]":
-    """Return the PIDs that outlive a test on purpose: the fork server, and the workers of loky's reusable pool."""
+    """Return the PIDs that outlive a test on purpose.
+
+    They are the fork server and the workers of loky's reusable pool, which joblib uses.
+    """
     server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     pids = {getattr(server, "_forkserver_pid", None) or 0}
     for name in ("loky.reusable_executor", "joblib.externals.loky.reusable_executor"):
@@ -29,7 +32,10 @@ def process_objects() -> "list[Any]":
 
 
 def terminate_pools(objects: "list[Any]", pids: "set[int]") -> None:
-    """Terminate the pools that these processes work for: a pool starts new workers in place of those that end."""
+    """Terminate the pools that these processes work for.
+
+    A pool would start new workers in place of the killed ones.
+    """
     for pool in objects:
         if pids.intersection(getattr(worker, "pid", None) for worker in getattr(pool, "_pool", ())):
             # In a thread: a pool that has lost a worker may hang.

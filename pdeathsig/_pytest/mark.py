@@ -29,7 +29,7 @@ class Mark:
             os.environ[VARIABLE] = self._before
 
     def read(self, pid: int) -> "int | None":
-        """Return the number in the mark with which that process was started; None if it has no mark of ours."""
+        """Return the number in the mark of that process; None if it has no mark of ours."""
         for word in procfs.variable(pid, VARIABLE).split():
             number = word[len(self._prefix) :]
             if word.startswith(self._prefix) and number.isdigit():

@@ -1,7 +1,7 @@
 """Find the processes that have been started since the last scan.
 
-/proc/loadavg tells the last PID that the kernel gave out. So a scan reads only the PIDs since the one
-before; it reads all of /proc where that is not possible.
+/proc/loadavg tells the last PID that the kernel gave out. So a scan reads only the PIDs since the
+last scan. Where that is not possible, it reads all of /proc.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class NewProcesses:
-    """Remembers the last scan. A process in the middle of fork or exec is returned again once that is over."""
+    """Remembers the last scan. A process in the middle of fork or exec is read again later."""
 
     def __init__(self) -> None:
         self._read_last_pid = procfs.last_pid if _last_pid_is_current() else lambda: None
@@ -47,7 +47,7 @@ class NewProcesses:
         self._unfinished = [pid for pid in self._unfinished if procfs.read(pid) is not None]
 
     def scan_again(self, pid: int, before: procfs.Process) -> None:
-        """Return this process in the next scan too if it has called exec since it was read, or is about to."""
+        """Read this process in the next scan too, if an exec has begun since it was read."""
         now = procfs.read(pid)
         if now is not None and now.start == before.start and (now.image != before.image or not now.has_code):
             self._unfinished.append(pid)
@@ -76,7 +76,7 @@ class NewProcesses:
         return new
 
     def _pids_since(self, last_pid: "int | None", now: float) -> "list[int] | None":
-        """Return the PIDs given out since the last scan; None if they are not known, or too many."""
+        """Return the PIDs given out since the last scan; None: unknown, or too many."""
         if last_pid is None or self._last_pid is None or now > self._time + _PIDS_ARE_UNIQUE:
             return None
         if not 0 <= last_pid - self._last_pid <= _MOST_PIDS:
@@ -96,8 +96,8 @@ def _last_pid_is_current() -> bool:
 def _is_being_forked(pid: int) -> bool:
     """Return whether a process has this PID, but no entry in /proc yet.
 
-    F_SETOWN of fcntl(2) finds it. It also finds a process group that has this number and no leader any
-    more; kill(2) finds only the group.
+    F_SETOWN of fcntl(2) finds it. It also finds a process group that has this number and has lost
+    its leader. kill(2) finds only the group.
     """
     try:
         with open(os.devnull, "rb") as file:
@@ -116,6 +116,6 @@ def _is_being_forked(pid: int) -> bool:
 def _is_in_exec(pid: int, process: procfs.Process) -> bool:
     """Return whether its environment is still being written.
 
-    A kernel thread (a child of 2 or 0) looks the same, and so does a process that we may not inspect.
+    A kernel thread, a child of 2 or 0, looks the same. So does a process that we may not inspect.
     """
     return not process.has_code and process.parent not in (0, 2) and procfs.may_read_environment(pid)

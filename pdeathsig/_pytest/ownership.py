@@ -1,10 +1,11 @@
 """Which processes this session has started, directly or not, and which test or fixture owns each.
 
-A process is ours if its parent is. A daemon, which has left the tree by a double fork, is ours if its
-environment has our mark; or if it was forked from us and has not called exec. That is seen by the
-addresses of its memory: the kernel chooses them at random on exec, and fork keeps them.
+A process is ours if its parent is. A daemon, which has left the tree by a double fork, is ours if
+its environment has our mark. It also is ours if it was forked from us and has not called exec. The
+addresses of its memory tell: the kernel chooses them at random on exec, and fork keeps them.
 
-This process is no subreaper, though that would find all daemons: the tests' os.wait() would get them.
+This process is no subreaper, though that would find all daemons. The os.wait() of a test would get
+them.
 """
 
 import os
@@ -50,7 +51,7 @@ class _Owned(NamedTuple):
 
 
 class OwnedProcesses:
-    """The processes of this session, with their owners. It scans at every change of the current owner."""
+    """The processes of this session, with their owners. Each new owner begins with a scan."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -60,7 +61,7 @@ class OwnedProcesses:
         self._owned: "dict[int, _Owned]" = {}
         self._default_owner = Owner("the session")  # of what is started between tests
         self._current = [self._default_owner]  # the last one is the current owner
-        self._owners: "dict[int, Owner]" = {}  # those whose marks count, by their number
+        self._owners: "dict[int, Owner]" = {}  # by number: a mark counts while its owner is here
         self._new = NewProcesses()
         self._image: "tuple[bytes, ...] | None" = None
         others = self._adopt(self._new.scan())
@@ -78,7 +79,7 @@ class OwnedProcesses:
         return owner
 
     def leave(self, owner: Owner) -> None:
-        """Make the owner before it the current one again. It keeps what was started before the last scan."""
+        """Make the owner before it the current one again. What the last scan saw stays its own."""
         if owner in self._current:
             del self._current[self._current.index(owner) :]
         self._mark.set(self._current[-1].number)
