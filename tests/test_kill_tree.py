@@ -212,7 +212,9 @@ def test_an_asyncio_process() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("target", [os.getpid(), os.getppid(), 0, 1, -1, 2**31])
+@pytest.mark.parametrize(
+    "target", [os.getpid(), os.getppid(), 0, 1, -1, 2**31], ids=["we", "parent", "0", "1", "-1", "2**31"]
+)
 def test_never_the_caller_nor_an_ancestor(target: int) -> None:
     with pytest.raises(ValueError, match="^target: "):
         pdeathsig.kill_tree(target)

@@ -226,7 +226,7 @@ in_cpython_s_words = pytest.mark.skipif(sys.implementation.name == "pypy", reaso
         (["true"], {"cwd": "a\0b"}),
         (["true", 1], {}),
         ([1], {}),
-        (["true"], {"preexec_fn": lambda: 1 / 0}),
+        pytest.param(["true"], {"preexec_fn": lambda: 1 / 0}, id="preexec_fn"),
         pytest.param(["true"], {"user": 2**64}, marks=in_cpython_s_words),
         (["true"], {"user": -1}),
         pytest.param(["true"], {"group": 2**64}, marks=in_cpython_s_words),
