@@ -5,8 +5,11 @@ What crosses is declared in c_src/pdeathsig.h. setup.py reads this file; nothing
 
 import os
 import re
+import shlex
+import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -39,3 +42,28 @@ def ffibuilder() -> Any:
         py_limited_api=ABI3,
     )
     return ffi
+
+
+GUARD_SOURCES = sorted([*glob("c_src/guard/*.c"), *glob("c_src/proc/*.c")])
+# With no libc and nothing of what a distribution adds to every program, it is a third as large as an empty one.
+FREESTANDING = shlex.split(
+    "-Os -DPDS_FREESTANDING -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
+    " -fcf-protection=none -fno-pic -no-pie -static -nostdlib -Wl,--build-id=none"
+    " -Wl,-z,noseparate-code -Wl,-z,norelro -s"
+)
+
+
+def build_guard(executable: str, version: str, run: Callable[[list[str]], Any] = subprocess.check_call) -> None:
+    """Compile the executable behind `pdeathsig run` and scope="tree"."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC"))
+    warnings = ["-Wall", "-Wextra"] + ["-Werror"] * WERROR
+    named = [f'-DPDS_VERSION="{version}"', *GUARD_SOURCES, "-o", executable]
+    command = [*compiler, "-std=c11", "-D_GNU_SOURCE", *warnings, *named]
+    flags = shlex.split(os.environ.get("CFLAGS", ""))
+    if any(flag.startswith("-fsanitize") for flag in flags):
+        run([*command, *flags])
+        return
+    try:
+        run([*command, *FREESTANDING])
+    except Exception:  # of setuptools or subprocess: an architecture for which sys.h has no system call
+        run([*command, "-Os"])

@@ -1,8 +1,6 @@
 import os
 import re
 import runpy
-import shlex
-import sysconfig
 import tempfile
 from glob import glob
 
@@ -50,14 +48,6 @@ class build_startup(Command):
 class build_guard(Command):
     """The executable behind `pdeathsig run` and scope="tree", beside the extension."""
 
-    sources = sorted([*glob("c_src/guard/*.c"), *glob("c_src/proc/*.c")])
-    common = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", *["-Werror"] * build_ffi["WERROR"]]
-    # With no libc and nothing of what a distribution adds to every program, it is a third as large as an empty one.
-    freestanding = shlex.split(
-        "-Os -DPDS_FREESTANDING -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
-        " -fcf-protection=none -fno-pic -no-pie -static -nostdlib -Wl,--build-id=none"
-        " -Wl,-z,noseparate-code -Wl,-z,norelro -s"
-    )
     user_options = []
     editable_mode = False
 
@@ -69,21 +59,11 @@ class build_guard(Command):
         self.executable = os.path.join("" if self.editable_mode else self.build_lib, "pdeathsig", "pdeathsig-run")
 
     def run(self):
-        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC"))
-        flags = shlex.split(os.environ.get("CFLAGS", ""))
-        version = f'-DPDS_VERSION="{self.distribution.get_version()}"'
         self.mkpath(os.path.dirname(self.executable))
-        command = [*compiler, *self.common, version, *self.sources, "-o", self.executable]
-        if any(flag.startswith("-fsanitize") for flag in flags):
-            self.spawn([*command, *flags])
-            return
-        try:
-            self.spawn([*command, *self.freestanding])
-        except Exception:  # whatever this setuptools raises: an architecture for which sys.h has no system call
-            self.spawn([*command, "-Os"])
+        build_ffi["build_guard"](self.executable, self.distribution.get_version(), self.spawn)
 
     def get_source_files(self):
-        return [*self.sources, *glob("c_src/guard/*.h"), "c_src/proc/proc.h"]
+        return [*build_ffi["GUARD_SOURCES"], *glob("c_src/guard/*.h"), "c_src/proc/proc.h"]
 
     def get_outputs(self):
         return [] if self.editable_mode else [self.executable]

@@ -11,7 +11,10 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 libc = ctypes.CDLL(None, use_errno=True)
 RLIMIT_SIGPENDING = 11  # PyPy's resource has it not

@@ -16,6 +16,6 @@ for candidate in "${PYTHON:-python3}" /usr/bin/python3; do
 done
 [ -n "$python" ] || { echo "no Python >= 3.10 that an ordinary user may execute"; exit 1; }
 
-cp -r c_src docs pdeathsig startup tests build_ffi.py setup.py pyproject.toml MANIFEST.in Makefile README.md CHANGELOG.md LICENSE "$work"
+tar --create --exclude='./.*' . | tar --extract --directory="$work"
 chown -R $user:$user "$work"
 run make -C "$work" test PYTHON="$python" PYTEST="$*"

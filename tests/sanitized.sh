@@ -16,4 +16,4 @@ done
 runtime=$(gcc -print-file-name=libasan.so)
 export LD_PRELOAD="$runtime" ASAN_OPTIONS=detect_leaks=0:handle_segv=0:allocator_may_return_null=1
 # Not where system calls are made to fail: the sanitizers' own do not take it.
-"$work/venv/bin/pytest" -q --ignore=tests/test_faults.py "$@"
+"$work/venv/bin/pytest" -q $PYTEST_PARALLEL --ignore=tests/test_faults.py "$@"

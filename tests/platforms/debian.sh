@@ -51,7 +51,8 @@ python_in() {
     quietly chroot "$1" "$2" -m venv /venv
     case $2 in
     pypy*) # ... whose cffi is built in, and which knows no stable ABI
-        quietly .venv/bin/python -m pip download --dest "$1/wheels" setuptools pycparser pytest pytest-timeout pytest-rerunfailures
+        quietly .venv/bin/python -m pip download --dest "$1/wheels" setuptools pycparser \
+            pytest pytest-timeout pytest-rerunfailures pytest-xdist
         cp "$sdist" "$1/wheels"
         quietly chroot "$1" /venv/bin/pip install --no-index --find-links /wheels setuptools
         quietly chroot "$1" /venv/bin/pip install --no-cache-dir --no-index --find-links /wheels --no-build-isolation 'pdeathsig[test]'

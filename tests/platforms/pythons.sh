@@ -15,7 +15,7 @@ for python in ${PYTHONS:-$(ls -d "$HOME"/.pyenv/versions/3.1[0-9]*/bin/python /u
         kind=", free-threaded"
     fi
     quietly "$dist/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$package[test]"
-    "$dist/venv/bin/pytest" -q --junitxml="$dist/$(id -un).xml" "$@" || true
+    "$dist/venv/bin/pytest" -q $PYTEST_PARALLEL --junitxml="$dist/$(id -un).xml" "$@" || true
     version=$("$python" -c 'import platform; print(platform.python_version())')
     .venv/bin/python tests/platforms/record.py --given="$*" interpreters "CPython ${version%.*}$kind" "$version" "$dist/$(id -un).xml" || failed=$((failed + 1))
     rm -rf "$dist/venv" "$dist"/*.xml
