@@ -28,6 +28,7 @@ __all__ = [
     "here",
     "libc",
     "os",
+    "pidfd_open",
     "python",
     "raw_pdeathsig",
     "say",
@@ -60,6 +61,16 @@ def wait() -> str:
             break
         line += byte
     return line.decode().strip()
+
+
+def pidfd_open(pid: int) -> int:
+    """``os.pidfd_open``, which PyPy has not."""
+    if hasattr(os, "pidfd_open"):
+        return os.pidfd_open(pid)
+    pidfd = int(libc.syscall(434, pid, 0))
+    if pidfd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return pidfd
 
 
 def forever() -> NoReturn:

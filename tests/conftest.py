@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from actors import pidfd_open
 from harness import Process, Tree, actor, environment, own_temporary_files, send_signal
 
 import pdeathsig
-from pdeathsig._base.native import pidfd_open
 
 PR_SET_CHILD_SUBREAPER = 36
 

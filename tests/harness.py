@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pdeathsig._base.native import pidfd_open
+from actors import pidfd_open
 
 TESTS = Path(__file__).parent
 SLOWNESS = float(os.environ.get("TESTS_SLOWNESS", "1"))  # of this machine: an emulated processor

@@ -140,7 +140,7 @@ def test_a_loop_closed_before_the_child_ends() -> None:
     """No descriptor is left; the transport, as it goes, ends the child: asyncio's own way."""
     code = """
 import asyncio, gc, os, select, warnings, pdeathsig
-from pdeathsig._base.native import pidfd_open
+from actors import pidfd_open
 warnings.simplefilter('ignore')
 async def main(): return await pdeathsig.create_subprocess_exec('sleep', '1000')
 loop = asyncio.new_event_loop()

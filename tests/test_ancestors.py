@@ -136,7 +136,7 @@ pdeathsig.arm(ancestors=3)
 say('alive')
 forever()
 """
-# The walk is held where it is to be caught: a line from the test says that the victim is dead and reaped.
+# By private names, as no other way leads in between. The walk is held where it is to be caught: a line from the test says that the victim is dead and reaped.
 HELD = {
     "before its parent is read": """
 parent = _ancestors._parent
@@ -212,8 +212,9 @@ def unshared(script: str, code: str) -> str:
 TWO_ARMINGS = """
 import os, sys
 import pdeathsig
-import pdeathsig._child.ancestors
-pdeathsig.status()  # imported: that user may not read it
+pdeathsig.arm(ancestors=1)
+pdeathsig.status()  # all is imported: that user may not read it
+pdeathsig.disarm()
 if sys.argv[1:]: os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 pdeathsig.arm(ancestors=1)
 print('one')

@@ -10,7 +10,7 @@ from conftest import Start
 from harness import environment
 
 import pdeathsig
-from pdeathsig._base import fallback
+from pdeathsig._base import fallback  # the numbers of machines that are not here
 
 BACKENDS = ["ctypes", "syscall"]
 CHILD = "import pdeathsig; pdeathsig.arm({args}); here('child'); forever()"

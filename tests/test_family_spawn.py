@@ -103,7 +103,7 @@ def test_from_a_thread_it_outlives_the_thread_and_not_the_process(start: Start, 
 
 @pytest.mark.parametrize("road", ["subprocess", "shell", "preexec_fn", "posix_spawn by subprocess"])
 def test_a_server_that_a_shell_leaves_behind_lives_while_we_do(start: Start, road: str) -> None:
-    then = "from pdeathsig._base.native import pidfd_open; import select; pid = keep[0]['p'].pid\nselect.select([pidfd_open(pid)], [], []); say('ended', pid)"
+    then = "import select; pid = keep[0]['p'].pid\nselect.select([pidfd_open(pid)], [], []); say('ended', pid)"
     tree = start(spawning(road, SERVER, thread=False, then=then), PDEATHSIG="KILL")
     seen = dict(tree.line().split() for _ in range(3))
     server = tree.adopt(seen["server"])

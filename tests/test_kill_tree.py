@@ -162,7 +162,7 @@ def test_a_recycled_or_reaped_target_is_left_alone() -> None:
 
 def test_who_is_recycled_while_we_wait_is_not_signalled() -> None:
     """Known by PID and start time: with another start time it is another process."""
-    from pdeathsig._base import procfs
+    from pdeathsig._base import procfs  # private: a PID cannot be made to come round at that moment
     from pdeathsig._kill import tree
 
     with shell("echo; exec sleep 1000") as process:

@@ -560,6 +560,7 @@ except ChildProcessError: say('no child')
 @pytest.mark.usefixtures("installed")
 def test_resource_trackers_are_left_alone() -> None:
     code = "from multiprocessing.resource_tracker import main;main(3)"
+    # Private: what is no command line reaches it from functions that others have put in place of os's.
     assert pdeathsig._base.environ.is_resource_tracker([sys.executable, "-c", code])
     assert not pdeathsig._base.environ.is_resource_tracker(3)
     assert not pdeathsig._base.environ.is_resource_tracker([3])

@@ -78,6 +78,6 @@ def test_start_file_does_what_the_pth_line_does(tmp_path: Path) -> None:
     """Shipped inside the package, not active: site imports pkgutil and re for it, 7 ms at every start."""
     start = Path(pdeathsig.__file__).parent / "pdeathsig.start"
     tmp_path.joinpath("pdeathsig.start").write_text(start.read_text())
-    code = f"import sys; sys.path += {sys.path!r}; import site; site.addsitedir({str(tmp_path)!r}); print('pdeathsig._child.arm' in sys.modules)"
+    code = f"import sys; sys.path += {sys.path!r}; import site; site.addsitedir({str(tmp_path)!r}); import pdeathsig; print(pdeathsig.status().armed)"
     assert run(code, "-S", PDEATHSIG="TERM").stdout == "True\n"
     assert run(code, "-S").stdout == "False\n"

@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -342,14 +343,17 @@ def test_bad_arguments_are_named(options: dict[str, Any], error: type[Exception]
         pdeathsig.Popen(["true"], **options)
 
 
-def test_a_guard_that_was_not_built_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pdeathsig._spawn import guard_command
-
-    monkeypatch.setattr(guard_command, "_PATH", "/nonexistent/pdeathsig-run")
-    with pytest.raises(FileNotFoundError, match="guard was not built"):
-        pdeathsig.Popen(["true"], scope="tree")
-    with pytest.raises(FileNotFoundError, match="guard was not built"):
-        pdeathsig.guarded(["true"])
+def test_a_guard_that_was_not_built_is_a_clear_error(tmp_path: Path) -> None:
+    package = Path(pdeathsig.__file__).parent
+    shutil.copytree(package, tmp_path / "pdeathsig", ignore=shutil.ignore_patterns("pdeathsig-run"))
+    code = """
+import pdeathsig
+for call in (lambda: pdeathsig.Popen(["true"], scope="tree"), lambda: pdeathsig.guarded(["true"])):
+    try: call()
+    except FileNotFoundError as error: print(error)
+"""
+    said = run(code, PYTHONPATH=str(tmp_path)).stdout.splitlines()
+    assert ["guard was not built" in line for line in said] == [True, True]
 
 
 def test_asyncio_has_it_too() -> None:

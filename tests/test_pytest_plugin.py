@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 from conftest import descendants, ends_by_itself
-from harness import DEADLINE, environment
+from harness import DEADLINE, TESTS, environment
 
-HEAD = """
+HEAD = (
+    f"import sys; sys.path.append({str(TESTS)!r})"
+    + """
+from actors import pidfd_open
 import multiprocessing, os, pytest, select, signal, subprocess, sys, threading, time
 held = []
 def sleeper(*command, **options):
     held.append(subprocess.Popen([*command, "sleep", "1000"], **options))
     return held[-1]
 def wait_for_end_of(pid, sig=0):
-    from pdeathsig._base.native import pidfd_open
     pidfd = pidfd_open(pid)
     os.kill(pid, sig)
     poll = select.poll()
@@ -31,6 +33,7 @@ def wait_for_end_of(pid, sig=0):
 def end(pid):
     wait_for_end_of(pid, signal.SIGKILL)
 """
+)
 BLAMED = r"^_+ ERROR at teardown of (\w+\.)?(\w+) _+$"
 
 
@@ -233,7 +236,6 @@ def test_the_tests_own_wait_gets_no_strangers(pytester: pytest.Pytester) -> None
         pytester,
         """
 def test_it():
-    from pdeathsig._base.native import pidfd_open
     shell = subprocess.run(["sh", "-c", "(sleep 0.01; exit 3) >/dev/null & echo $!"], capture_output=True, text=True)
     orphan = pidfd_open(int(shell.stdout))
     pid = os.spawnv(os.P_NOWAIT, "/bin/true", ["true"])
@@ -674,14 +676,12 @@ def test_a_session_inside_a_program_takes_everything_back(pytester: pytest.Pytes
     pytester.makepyfile("def test_it(): pass")
     code = """
 import os, pytest, pdeathsig
-from pdeathsig._child import arm as _arm
-from pdeathsig._spawn import install as _install
-def report(when):
-    print(when, _arm.is_armed(), _install.installed(), "PDEATHSIG_TEST" in os.environ)
+real = os.posix_spawn
+def seen(): return pdeathsig.status().armed, os.posix_spawn is not real, "PDEATHSIG_TEST" in os.environ
 class Inside:
-    def pytest_runtest_call(self): report("inside")
+    def pytest_runtest_call(self): print("inside", *seen())
 assert pytest.main(["-qs", "--no-orphans", "-p", "no:cacheprovider"], plugins=[Inside()]) == 0
-report("after")
+print("after", *seen())
 """
     result = pytester.run(sys.executable, "-c", code)
     has(result, ".*inside True True True", "after False False False")
@@ -699,7 +699,8 @@ def test_on_other_systems_it_says_that_it_does_nothing(pytester: pytest.Pytester
     code = """
 import sys
 real, sys.platform = sys.platform, "darwin"
-import pdeathsig, pdeathsig._base.native
+import pdeathsig
+pdeathsig.supported()
 sys.platform = real
 import pytest
 sys.exit(pytest.main(["--no-orphans", "-p", "no:cacheprovider"]))

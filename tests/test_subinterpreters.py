@@ -25,6 +25,7 @@ def run(kind, code):
     interpreters.destroy(sub)
 """
 
+# Whether it is armed, pdeathsig._quick tells them: the rest of the extension is for the main interpreter.
 pytestmark = pytest.mark.skipif(sys.implementation.name != "cpython", reason="CPython's subinterpreters")
 
 

@@ -62,7 +62,6 @@ def test_dead_already(start: Start) -> None:
 def test_a_zombie_is_dead(start: Start) -> None:
     tree = start("""
 import pdeathsig, select
-from pdeathsig._base.native import pidfd_open
 zombie = subprocess.Popen(["true"])
 select.select([pidfd_open(zombie.pid)], [], [])
 pdeathsig.arm(parent=zombie.pid)

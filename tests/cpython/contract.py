@@ -73,7 +73,7 @@ class _Proof:
         self.spawns += event in ("subprocess.Popen", "os.posix_spawn")
 
     def watch(self) -> None:
-        from pdeathsig._spawn import fork_exec, os_functions
+        from pdeathsig._spawn import fork_exec, os_functions  # to count what nothing tells outside
 
         fork_exec.fork_exec = self._counted(fork_exec.fork_exec)
         os_functions.posix_spawn = self._counted(os_functions.posix_spawn)

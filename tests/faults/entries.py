@@ -162,7 +162,7 @@ def auto() -> None:
 
 
 def family() -> None:
-    from pdeathsig._family import membership
+    from pdeathsig._family import membership  # without the import that _pdeathsig_start makes
 
     os.environ["PDEATHSIG"] = "TERM:5"
     marked(membership.start)

@@ -25,10 +25,9 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
+from actors import pidfd_open
 from conftest import PR_SET_CHILD_SUBREAPER, descendants, end, reap
 from faults.entries import ENTRIES, GO, MISSED, REPORT, drive, drive_guard
-
-from pdeathsig._base.native import pidfd_open
 
 PATIENCE = 15.0  # seconds for what takes one at most: then it is a hang
 GUARD_VICTIMS = {"caller": "pdeathsig-run, caller killed", "command": "pdeathsig-run, command ends"}

@@ -7,6 +7,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["pdeathsig"]):
+    # Private: through the public door it would take a process each time.
     from pdeathsig._base import environ
     from pdeathsig._child import parent
 
