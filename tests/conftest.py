@@ -60,6 +60,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("pdeathsig is not compiled; `make test` builds and tests it")
 
 
+def pytest_unconfigure() -> None:
+    """End what a worker of pytest-xdist that has crashed, or timed out, has left to us."""
+    for pid in descendants(os.getpid()):
+        end(pid)
+
+
 def has_children(pid: int) -> bool:
     """Zombies count. True also where a thread ends meanwhile: its children go to another one."""
     try:
