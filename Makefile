@@ -34,6 +34,10 @@ $(VENV)/checkers: $(VENV)/bin/python pyproject.toml
 	$(PIP) install --quiet '.[test,check]'
 	touch $(VENV)/installed $@
 
+$(VENV)/recipes: $(VENV)/installed
+	$(PIP) install --quiet '.[test,recipes]'
+	touch $@
+
 guard: ## compile only the guard, in a second, and put it where the tests in .venv find it
 	@test -e $(VENV)/installed || $(MAKE) $(VENV)/installed
 	$(VENV)/bin/python -I -c 'import sys; sys.path.append("."); import build_ffi, pdeathsig; \
@@ -70,8 +74,7 @@ test-free-threaded: $(VENV)/checkers ## ... on a free-threaded CPython, built fr
 test-kernels: $(VENV)/checkers ## run the tests under Debian's kernels, 5.10 to sid's, in qemu (needs root)
 	sh tests/platforms/kernels.sh $(PYTEST)
 
-test-recipes: $(VENV)/installed ## test docs/recipes.md and docs/pytest.md with the packages they name
-	$(PIP) install --quiet '.[test,recipes]'
+test-recipes: $(VENV)/recipes ## test docs/recipes.md and docs/pytest.md with the packages they name
 	$(VENV)/bin/pytest $(PYTEST_PARALLEL) -rs tests/recipes tests/test_aio.py tests/test_pytest_plugin.py $(PYTEST)
 
 # make matrix ROWS="ray dask.*" runs only those, and writes nothing down.
@@ -79,8 +82,7 @@ MATRIX := .venv-matrix
 matrix: $(MATRIX)/installed ## kill the parent under real frameworks; writes docs/matrix.md
 	$(MATRIX)/bin/python tests/matrix/run.py $(or $(ROWS),--write docs/matrix.md)
 
-matrix-light: $(VENV)/installed ## ... with the standard library and light packages only, in less time
-	$(PIP) install --quiet '.[test,recipes]'
+matrix-light: $(VENV)/recipes ## ... with the standard library and light packages only, in less time
 	$(VENV)/bin/python tests/matrix/run.py --light --ways family,run --seconds 0.3 --jobs 8 $(ROWS)
 
 test-frameworks: $(MATRIX)/installed ## test each recipe of docs/frameworks.md, with and without its lines

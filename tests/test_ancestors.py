@@ -212,10 +212,11 @@ def unshared(script: str, code: str) -> str:
 TWO_ARMINGS = """
 import os, sys
 import pdeathsig
-pdeathsig.arm(ancestors=2)
-pdeathsig.status()  # all is imported: that user may not read it
-pdeathsig.disarm()
-if sys.argv[1:]: os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+pdeathsig.status()
+if sys.argv[1:]:
+    pdeathsig.arm(ancestors=2)  # all is imported: that user may not read it
+    pdeathsig.disarm()
+    os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 pdeathsig.arm(ancestors=1)
 print('one')
 try: pdeathsig.arm(ancestors=3)
