@@ -3,6 +3,7 @@ moment of each entry point (docs/killpoints.md); here some of each, evenly chose
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,8 +35,9 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_at_some_points(tool: Path, title: str) -> None:
     """Also the controls: there, somebody must be left."""
     points = POINTS_OF_A_POOL if title.startswith(("spawn", "forkserver")) else POINTS
+    alone = ["--jobs", "1"] if "PYTEST_XDIST_WORKER" in os.environ else []  # others use the processors
     done = subprocess.run(
-        [sys.executable, HERE / "sweep.py", tool, "--at-most", str(points), title],
+        [sys.executable, HERE / "sweep.py", tool, *alone, "--at-most", str(points), title],
         env=environment(),
         capture_output=True,
         text=True,
