@@ -20,6 +20,7 @@ OLDEST = int(_REQUIRES[1])
 ABI3 = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 EXTENSION = sys.platform == "linux" and os.environ.get("PDEATHSIG_NO_EXTENSION") != "1"
 SOURCES = sorted({*glob("c_src/**/*.c", recursive=True)} - {*glob("c_src/guard/*.c")})
+GUARD_SOURCES = sorted([*glob("c_src/guard/*.c"), *glob("c_src/proc/*.c")])
 WERROR = os.environ.get("PDEATHSIG_WERROR") == "1"
 
 
@@ -44,7 +45,6 @@ def ffibuilder() -> Any:
     return ffi
 
 
-GUARD_SOURCES = sorted([*glob("c_src/guard/*.c"), *glob("c_src/proc/*.c")])
 # With no libc and nothing of what a distribution adds to every program, it is a third as large as an empty one.
 FREESTANDING = shlex.split(
     "-Os -DPDS_FREESTANDING -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
