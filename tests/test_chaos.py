@@ -1,4 +1,7 @@
-"""Random trees of processes, of fixed seeds, and a random death in each; `make chaos` tries any number. And the model itself."""
+"""Random trees of processes, with random deaths, from fixed seeds; and the model that judges them.
+
+`make chaos` tries any number of seeds.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.mark.parametrize("seed", [1, 5000])
-def test_who_must_die_dies_and_who_must_live_lives(seed: int) -> None:
+def test_a_death_ends_the_processes_that_must_die_and_no_other(seed: int) -> None:
     done = subprocess.run(
         [sys.executable, TESTS / "chaos" / "rounds.py", "", str(seed), str(ROUNDS)],
         env=environment(),
@@ -28,7 +31,7 @@ def test_who_must_die_dies_and_who_must_live_lives(seed: int) -> None:
 
 
 def test_a_broken_promise_is_seen() -> None:
-    """By a model that has nobody die with anybody, of a tree where somebody does."""
+    """The model says that every process must live, and one does not."""
     code = """
 import sys
 from chaos import oracle, rounds
@@ -44,19 +47,18 @@ rounds.main()
     assert "broken: make chaos SEED=3 ROUNDS=1" in done.stdout
 
 
-def test_the_model() -> None:
-    """What README's table says, in the model's words."""
+def test_the_model_says_what_the_table_in_readme_says() -> None:
     root = Node("root", "", None)
     bound, free, threads = born("a", "Popen", root, "short"), born("b", "subprocess", root, "main"), "t"
     tied, below = born("c", "fork, arm, thread", root, threads), born("d", "pdeathsig-run", root, "main")
     escaped, member = born("e", "fork twice", below, "main"), born("f", "family", root, "main")
     grandchild = born("g", "subprocess", member, "short")
-    everybody = [bound, free, tied, below, escaped, member, grandchild]
-    after = fates(everybody, {root}, set(), stopped=False)
-    assert [node.name for node in everybody if after[node] is Fate.DIES] == ["a", "c", "d", "e", "f", "g"]
+    nodes = [bound, free, tied, below, escaped, member, grandchild]
+    after = fates(nodes, {root}, set(), stopped=False)
+    assert [node.name for node in nodes if after[node] is Fate.DIES] == ["a", "c", "d", "e", "f", "g"]
     assert after[free] is Fate.LIVES
-    after = fates(everybody, {(root, threads)}, set(), stopped=False)
-    assert [node.name for node in everybody if after[node] is Fate.DIES] == ["c"]
+    after = fates(nodes, {(root, threads)}, set(), stopped=False)
+    assert [node.name for node in nodes if after[node] is Fate.DIES] == ["c"]
     member.stopped = True
-    assert fates(everybody, {root}, set(), stopped=True)[member] is Fate.EITHER
+    assert fates(nodes, {root}, set(), stopped=True)[member] is Fate.EITHER
     assert fate(escaped, {below.guards[0]}, set()) is Fate.DIES

@@ -1,6 +1,6 @@
-"""One process of a random tree: it does what it is told, a line of JSON at a time, and answers each.
+"""One process of a random tree: it reads commands, each a line of JSON, and answers each.
 
-``python node.py ADDRESS NAME [--arm|--auto|--shell]``, or ``serve()`` in what was forked.
+``python node.py ADDRESS NAME [--arm|--auto|--shell]``, or ``serve()`` in a forked child.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SHELL = "while read -r line; do echo ok; done"
 
 address = ""
 channel: socket.socket | None = None
-started: list[Any] = []  # so that nobody closes what belongs to the living
+started: list[Any] = []  # keeps the objects of living children from being finalized
 threads: dict[str, queue.SimpleQueue[Callable[[], None] | None]] = {}
 
 
 def connect(name: str) -> None:
-    """Say who is here; whoever we were before."""
+    """Connect to the test, under this name. A forked child closes its parent's connection first."""
     global channel
     if channel is not None:
         channel.close()
@@ -38,9 +38,12 @@ def connect(name: str) -> None:
 
 
 def serve(name: str, shell: bool = False) -> NoReturn:
-    """Never returns: also where it was called in a forked child's thread."""
+    """Carry out commands until the connection ends, then exit.
+
+    It never returns, because the caller may be any thread of a forked child.
+    """
     threads.clear()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what hits an orphaned group with a stopped member
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the kernel sends it to an orphaned group with a stopped member
     connect(name)
     assert channel is not None
     if shell:
@@ -48,7 +51,7 @@ def serve(name: str, shell: bool = False) -> NoReturn:
     with channel.makefile("r") as lines:
         for line in lines:
             try:
-                obey(json.loads(line))
+                carry_out(json.loads(line))
                 answer = "ok"
             except BaseException as error:
                 answer = f"{type(error).__name__}: {error}"
@@ -56,13 +59,13 @@ def serve(name: str, shell: bool = False) -> NoReturn:
     os._exit(0)
 
 
-def obey(order: dict[str, Any]) -> None:
-    verb = order["do"]
+def carry_out(command: dict[str, Any]) -> None:
+    verb = command["do"]
     if verb == "spawn":
-        on_thread(order["thread"], lambda: KINDS[order["kind"]](order["name"]))
+        on_thread(command["thread"], lambda: KINDS[command["kind"]](command["name"]))
     elif verb == "end thread":
-        threads[order["thread"]].put(None)
-        started_threads[order["thread"]].join()
+        threads[command["thread"]].put(None)
+        started_threads[command["thread"]].join()
     elif verb == "setsid":
         os.setsid()
     elif verb == "install":
@@ -82,7 +85,7 @@ started_threads: dict[str, threading.Thread] = {}
 
 
 def on_thread(name: str, what: Callable[[], None]) -> None:
-    """On the main thread; on one that ends at once; or on one of that name, which stays until it is told to end."""
+    """Call it on the thread of that name; "short" ends at once, any other but "main" stays."""
     if name == "main":
         what()
         return
@@ -111,9 +114,9 @@ def on_thread(name: str, what: Callable[[], None]) -> None:
         raise errors[0]
 
 
-def stay(orders: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-    while (order := orders.get()) is not None:
-        order()
+def stay(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call()
 
 
 def become_a_shell() -> None:
@@ -152,7 +155,7 @@ def popen(name: str, *options: str, **keywords: Any) -> None:
     started.append(subprocess.Popen(argv(name, *options), **keywords))
 
 
-def ours(name: str, *options: str, **keywords: Any) -> None:
+def pdeathsig_popen(name: str, *options: str, **keywords: Any) -> None:
     import pdeathsig
 
     started.append(pdeathsig.Popen(argv(name, *options), **keywords))
@@ -208,13 +211,13 @@ KINDS: dict[str, Callable[[str], None]] = {
     "subprocess, arm": lambda name: popen(name, "--arm"),
     "subprocess, auto": lambda name: popen(name, "--auto"),
     "preexec": with_preexec,
-    "Popen": ours,
-    "Popen, shell": lambda name: ours(name, "--shell"),
-    "Popen, TERM": lambda name: ours(name, pdeathsig=signal.SIGTERM),
-    "Popen, group": lambda name: ours(name, scope="group"),
-    "Popen, tree": lambda name: ours(name, scope="tree"),
-    "Popen, tree, shell": lambda name: ours(name, "--shell", scope="tree"),
-    "Popen, grace": lambda name: ours(name, grace=0.2, scope="tree"),
+    "Popen": pdeathsig_popen,
+    "Popen, shell": lambda name: pdeathsig_popen(name, "--shell"),
+    "Popen, TERM": lambda name: pdeathsig_popen(name, pdeathsig=signal.SIGTERM),
+    "Popen, group": lambda name: pdeathsig_popen(name, scope="group"),
+    "Popen, tree": lambda name: pdeathsig_popen(name, scope="tree"),
+    "Popen, tree, shell": lambda name: pdeathsig_popen(name, "--shell", scope="tree"),
+    "Popen, grace": lambda name: pdeathsig_popen(name, grace=0.2, scope="tree"),
     "pdeathsig-run": lambda name: guarded(name, parent=None),
     "guarded": guarded,
     "family": in_a_family,

@@ -1,7 +1,8 @@
-"""What a death must do to everybody else: the promise, as a model that one can read.
+"""The promise as a model: what the death of one process does to all others.
 
-A tree of processes is nodes; a node has one edge, to the process that started it, and its kind says what that binds.
-``fates()`` says of a set of dead who must die with them, who must live, and of whom the documentation promises neither.
+A tree of processes is nodes. A node has one edge, to the process that started it. The kind of the
+edge says what is bound. ``fates()`` takes the dead nodes, and says of each living node whether it
+must die, must live, or may do either because the documentation promises nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ class Fate(enum.Enum):
 
 
 class Bound(enum.Enum):
-    """What dies when the process that started it dies."""
+    """What dies when the process that started the child dies."""
 
-    NOBODY = "nobody"
+    NOTHING = "nothing"
     CHILD = "the child"
     GROUP = "the child and its process group"
     TREE = "the child and all below it; by a guard, which also ends all when the child dies"
@@ -30,28 +31,28 @@ class Bound(enum.Enum):
 @dataclass(frozen=True)
 class Edge:
     bound: Bound
-    handler: bool = False  # a handler in the child does it: not while the child is stopped, nor after an exec
-    shell: bool = False  # the child is no Python any more: nobody can tell it to start others
+    handler: bool = False  # a handler in the child ends it: not while it is stopped, nor after an exec
+    shell: bool = False  # the child is no Python: it cannot be told to start others
     threads: bool = True  # it may be started from any thread
     forked: bool = False  # the child has our memory
     catchable: bool = False  # the signal is one that a stopped process does not take
-    arms: bool = False  # the child calls arm(), which replaces what the family has armed, and is not inherited
-    orphan: bool = False  # whoever is its parent is gone at once
+    arms: bool = False  # the child calls arm(), which replaces what the family armed and is not inherited
+    orphan: bool = False  # its parent ends at once
     member: bool = False  # it founds a family
     by_subprocess: bool = False  # install() binds it
-    session: bool = False  # it leads one of its own
+    session: bool = False  # it leads a session
 
 
 _HANDLER, _KERNEL = True, False
 EDGES: dict[str, Edge] = {
-    "fork": Edge(Bound.NOBODY, forked=True),
+    "fork": Edge(Bound.NOTHING, forked=True),
     "fork, arm": Edge(Bound.CHILD, _HANDLER, forked=True, arms=True),
     "fork, arm, TERM, grace": Edge(Bound.CHILD, _HANDLER, forked=True, arms=True),
     "fork, arm, thread": Edge(Bound.TO_THREAD, forked=True, arms=True),
-    "fork twice": Edge(Bound.NOBODY, forked=True, orphan=True),
-    "subprocess": Edge(Bound.NOBODY, by_subprocess=True),
-    "subprocess, shell": Edge(Bound.NOBODY, shell=True, by_subprocess=True),
-    "subprocess, session": Edge(Bound.NOBODY, session=True, by_subprocess=True),
+    "fork twice": Edge(Bound.NOTHING, forked=True, orphan=True),
+    "subprocess": Edge(Bound.NOTHING, by_subprocess=True),
+    "subprocess, shell": Edge(Bound.NOTHING, shell=True, by_subprocess=True),
+    "subprocess, session": Edge(Bound.NOTHING, session=True, by_subprocess=True),
     "subprocess, arm": Edge(Bound.CHILD, _HANDLER, arms=True, by_subprocess=True),
     "subprocess, auto": Edge(Bound.CHILD, _HANDLER, by_subprocess=True),
     "preexec": Edge(Bound.TO_THREAD, threads=False),
@@ -73,7 +74,7 @@ EDGES: dict[str, Edge] = {
 
 @dataclass(eq=False)
 class Guard:
-    """Its two processes, and those whose death ends all below it."""
+    """A guard. The death of its caller or of its command ends all that is below it, too."""
 
     name: str
     caller: Node
@@ -83,7 +84,7 @@ class Guard:
 @dataclass(eq=False)
 class Group:
     leader: Node
-    owner: Node  # whose death the kernel's signal to the group follows
+    owner: Node  # when it dies, the kernel signals the group
 
 
 @dataclass(eq=False)
@@ -91,28 +92,31 @@ class Node:
     name: str
     kind: str  # of its edge; empty: the root
     parent: Node | None
-    thread: str = "main"  # of the parent, that started it: "main", "short", or a name
-    guards: tuple[Guard, ...] = ()  # it is below these, wherever it goes
-    group: Group | None = None  # bound as one; None: its group is nobody's
-    family: bool = False  # its environment says so
-    inherits: bool = False  # whom it forks, arms itself
-    exported: bool = False  # the environment tells whom it starts that they are its children
+    thread: str = "main"  # the parent's thread that started it: "main", "short", or a name
+    guards: tuple[Guard, ...] = ()  # it is below these, whatever its group and session
+    group: Group | None = None  # the group that is bound; None: its group is not bound
+    family: bool = False  # its environment has PDEATHSIG
+    inherits: bool = False  # a child that it forks arms itself
+    exported: bool = False  # its environment names it as the parent of the programs that it starts
     bound_by_family: bool = False
     installed: bool = False  # it has called install()
     bound_by_install: bool = False
-    executed: bool = False  # it has become another program, after it was armed
+    executed: bool = False  # it became another program after it was armed
     stopped: bool = False
     threads: list[str] = field(default_factory=list)  # those that stay
 
     def holds(self, group: Group) -> bool:
-        """Whether it has the group's descriptor: the leader, and whom it has forked. subprocess closes it."""
+        """Whether it has the group's descriptor: the leader does, and its forks do.
+
+        subprocess closes it in the programs that it starts.
+        """
         if self is group.leader:
             return True
         return self.edge.forked and self.parent is not None and self.parent.holds(group)
 
     @property
     def edge(self) -> Edge:
-        return EDGES[self.kind] if self.kind else Edge(Bound.NOBODY)
+        return EDGES[self.kind] if self.kind else Edge(Bound.NOTHING)
 
     def __str__(self) -> str:
         words = [f"{self.name} ({self.kind or 'root'}"]
@@ -122,7 +126,7 @@ class Node:
 
 
 def born(name: str, kind: str, parent: Node, thread: str) -> Node:
-    """A child of that parent, with what it inherits: there is no way out from below a guard, and one out of a group."""
+    """A new child of that parent, with what it inherits. It can leave a group, but not a guard."""
     edge = EDGES[kind]
     node = Node(name, kind, parent, thread, parent.guards, parent.group, parent.family or edge.member)
     node.bound_by_install = edge.by_subprocess and parent.installed
@@ -141,28 +145,28 @@ def born(name: str, kind: str, parent: Node, thread: str) -> Node:
     elif edge.session:
         node.group = None
     elif kind == "Process, forkserver":
-        # the server keeps the group it was started in, by whoever of its creator's threads came first
+        # The server keeps the group of the process that started it.
         node.group = None if parent.group is None else parent.group
     return node
 
 
 def possible(kind: str, parent: Node, thread: str) -> bool:
-    """Whether the model knows what that is."""
+    """Whether the model covers such a child."""
     edge = EDGES[kind]
     if thread != "main" and not edge.threads:
         return False
     if edge.bound is Bound.TO_THREAD and thread == "short":
-        return False  # dead before it could say that it is here
+        return False  # it dies before it can connect
     if parent.family and not parent.exported and not edge.forked:
-        return False  # forked by a member that had taken back the inheritance: its children find a stranger's token
+        return False  # the parent's arm() ended the inheritance: its environment has another process's token
     if kind == "Process, forkserver" and parent.edge.forked:
-        return False  # multiprocessing takes its forker's fork server for its own, and fails with ECHILD
-    # In a family a double fork dies with the process in the middle: with nobody to tell, it is dead at once.
+        return False  # multiprocessing uses the fork server of the parent's parent, and fails with ECHILD
+    # In a family the grandchild of a double fork dies with its parent, before it can connect.
     return not (edge.orphan and (parent.family or parent.installed))
 
 
 def fate(node: Node, dead: set[object], before: set[object]) -> Fate:
-    """What becomes of it, with those dead, some of whom were dead ``before`` this."""
+    """What happens to the node, given the dead. ``before`` are those that died before this step."""
     if any({guard, guard.caller, guard.command} & dead for guard in node.guards):
         return Fate.DIES
     by_edge = Fate.LIVES
@@ -170,8 +174,9 @@ def fate(node: Node, dead: set[object], before: set[object]) -> Fate:
         by_edge = by_parent(node, process=node.parent in dead)
     if by_edge is Fate.DIES or node.group is None or node.group.owner not in dead:
         return by_edge
-    # The kernel signals it as long as somebody in it holds the descriptor. The leader does, and dies too; but where its
-    # creator has several threads, so early that nobody may hold it when it hangs up.
+    # The kernel signals the group as long as a process in it holds the descriptor. The leader holds
+    # it, and dies too. If the leader's creator has several threads, the leader dies so early that
+    # perhaps no process holds the descriptor at the hang-up.
     return Fate.DIES if node.holds(node.group) and node.group.leader not in before else Fate.EITHER
 
 
@@ -179,7 +184,8 @@ def by_parent(node: Node, process: bool) -> Fate:
     """What its edge means when the process that started it is dead, or else only the thread."""
     edge = node.edge
     if edge.bound is Bound.TO_THREAD:
-        # A member of a family that starts anew arms itself, and is then bound to the process.
+        # A member of a family that execs Python again arms itself. From then on it is bound to the
+        # process.
         replaced = node.executed or (node.family and not edge.arms)
         return Fate.DIES if process else Fate.EITHER if replaced else Fate.DIES
     if not process:
@@ -187,9 +193,9 @@ def by_parent(node: Node, process: bool) -> Fate:
     if edge.bound in (Bound.CHILD, Bound.GROUP, Bound.TREE) and not edge.handler:
         return Fate.DIES
     if node.bound_by_install:
-        return Fate.DIES  # whatever the child does itself
+        return Fate.DIES  # whatever the child itself arms
     if edge.bound is Bound.CHILD or node.bound_by_family or (edge.forked and node.installed):
-        # The handler is gone after exec; a program that is no Python is in no family.
+        # An exec removes the handler. A program that is no Python is in no family.
         return Fate.EITHER if node.executed or edge.shell or (edge.forked and node.installed) else Fate.DIES
     return Fate.LIVES
 
@@ -199,28 +205,28 @@ def is_handled(node: Node) -> bool:
 
 
 def needs_to_run(node: Node) -> bool:
-    """Whether it dies only when it is continued, if it is stopped and nothing but its edge ends it."""
+    """Whether it is stopped, and dies by its edge only once it is continued."""
     return node.stopped and (is_handled(node) or node.edge.catchable)
 
 
 def fates(living: Iterable[Node], dead: set[object], before: set[object], stopped: bool) -> dict[Node, Fate]:
-    """Of all who live, what becomes of them; with ``stopped`` of those who are so, as long as they are."""
+    """What happens to each living node. ``stopped``: the stopped nodes are not continued yet."""
     nodes = list(living)
     found: dict[Node, Fate] = {}
-    everybody, doubtful = set(dead), set[object]()
+    certain, doubtful = set(dead), set[object]()
     changed = True
     while changed:
         changed = False
         for node in nodes:
             if node in found and found[node] is Fate.DIES:
                 continue
-            now = fate(node, everybody, before)
+            now = fate(node, certain, before)
             if now is Fate.DIES and stopped and needs_to_run(node):
                 now = Fate.EITHER
-            if now is Fate.LIVES and fate(node, everybody | doubtful, before) is not Fate.LIVES:
-                now = Fate.EITHER  # who may die, may take it with it
+            if now is Fate.LIVES and fate(node, certain | doubtful, before) is not Fate.LIVES:
+                now = Fate.EITHER  # a node that may die may end this one too
             if found.get(node) is not now:
                 found[node] = now
                 changed = True
-                (everybody if now is Fate.DIES else doubtful).update([node] if now is not Fate.LIVES else [])
+                (certain if now is Fate.DIES else doubtful).update([node] if now is not Fate.LIVES else [])
     return found

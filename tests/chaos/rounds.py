@@ -1,8 +1,10 @@
-"""Random trees of processes, a random death in each, and whether the promise was kept both ways.
+"""Random trees of processes, random deaths in each, and a check that the promise was kept.
 
-``PYTHONPATH=tests python tests/chaos/rounds.py [SECONDS [SEED [ROUNDS]]]``. Round I is made from SEED + I alone. What it does
-is told to each process by a channel of its own, one step after the other; oracle.py says what each death must do.
-Who must die is seen to die by a pidfd; who must live answers afterwards.
+``PYTHONPATH=tests python tests/chaos/rounds.py [SECONDS [SEED [ROUNDS]]]``.
+
+Round I depends on SEED + I alone. Each process has a connection of its own; the round sends one
+command after the other. oracle.py says what each death must do. A pidfd shows that a process died.
+A process that must live answers afterwards.
 """
 
 from __future__ import annotations
@@ -30,27 +32,27 @@ NODES_MAX, DEATHS_MAX = 12, 3
 
 
 class WrongError(Exception):
-    """The promise was not kept, or a process did not do as told."""
+    """The promise was not kept, or a process did not carry out its command."""
 
 
-class Body:
-    """The process that a node of the model is."""
+class NodeProcess:
+    """The process of a node of the model."""
 
     def __init__(self, pid: int, channel: socket.socket) -> None:
         self.process = Process(pid)
         self._channel = channel
         self._lines = channel.makefile("r")
 
-    def ask(self, what: str, **order: Any) -> str:
-        """Its answer; empty: it has none any more."""
+    def ask(self, what: str, **arguments: Any) -> str:
+        """Send a command and return the answer; empty: the process is gone."""
         try:
-            self.tell(what, **order)
+            self.tell(what, **arguments)
             return self._lines.readline().strip()
         except (TimeoutError, ConnectionError):
             return ""
 
-    def tell(self, what: str, **order: Any) -> None:
-        self._channel.sendall(json.dumps({"do": what, **order}).encode() + b"\n")
+    def tell(self, what: str, **arguments: Any) -> None:
+        self._channel.sendall(json.dumps({"do": what, **arguments}).encode() + b"\n")
 
     def close(self) -> None:
         self._lines.close()
@@ -58,11 +60,11 @@ class Body:
         self.process.close()
 
 
-class World:
+class Round:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.story: list[str] = []
-        self.bodies: dict[object, Body] = {}
+        self.steps: list[str] = []
+        self.processes: dict[object, NodeProcess] = {}
         self.guards: dict[tuple[Guard, str], Process] = {}
         self.living: list[Node] = []
         self.dead: set[object] = set()
@@ -88,45 +90,45 @@ class World:
         name, pid = json.loads(channel.makefile("r").readline())
         if name != node.name:
             raise WrongError(f"{name} is here, not {node.name}")
-        self.bodies[node] = Body(pid, channel)
+        self.processes[node] = NodeProcess(pid, channel)
         self.living.append(node)
         self.count += 1
         guard = node.guards[-1] if node.guards and node.guards[-1].command is node else None
         if guard is not None:
-            inner = parent_of(pid)
-            self.guards[guard, "inner"] = Process(inner)
-            self.guards[guard, "outer"] = Process(parent_of(inner))
+            reaper = parent_of(pid)
+            self.guards[guard, "reaper"] = Process(reaper)
+            self.guards[guard, "monitor"] = Process(parent_of(reaper))
             self.count += 2
 
-    def _tell(self, node: Node, what: str, **order: Any) -> None:
-        self.story.append(f"{node.name}: {what} {order or ''}")
-        answer = self.bodies[node].ask(what, **order)
+    def _tell(self, node: Node, what: str, **arguments: Any) -> None:
+        self.steps.append(f"{node.name}: {what} {arguments or ''}")
+        answer = self.processes[node].ask(what, **arguments)
         if answer != "ok":
-            raise WrongError(f"{node.name}, told to {what} {order}, says {answer!r}")
+            raise WrongError(f"{node.name}, told to {what} {arguments}, says {answer!r}")
 
     def _step(self) -> None:
-        obedient = [node for node in self.living if not (node.stopped or node.executed or node.edge.shell)]
-        if not obedient:
+        running = [node for node in self.living if not (node.stopped or node.executed or node.edge.shell)]
+        if not running:
             return
-        node = self.rng.choice(obedient)
+        node = self.rng.choice(running)
         kind = self.rng.choices(["spawn", "install", "setsid", "exec", "stop"], [20, 1, 1, 1, 2])[0]
         if kind == "spawn":
             self._spawn(node)
         elif kind == "install":
             node.installed = True
             self._tell(node, "install")
-        elif kind == "setsid" and os.getpgid(self.bodies[node].process.pid) != self.bodies[node].process.pid:
+        elif kind == "setsid" and os.getpgid(self.processes[node].process.pid) != self.processes[node].process.pid:
             node.group = None
             self._tell(node, "setsid")
         elif kind == "exec" and node.kind and not any(other.parent is node for other in self.living):
-            node.executed = True  # a parent that execs ends much of what it has started; here are none
-            self.bodies[node].tell("become a shell")
-            self.bodies[node].process.wait_for_command("sh")
+            node.executed = True  # an exec ends many of a parent's children; this node has none
+            self.processes[node].tell("become a shell")
+            self.processes[node].process.wait_for_command("sh")
             self._tell(node, "answer")
         elif kind == "stop" and node.kind:
-            self.story.append(f"{node.name}: is stopped")
-            self.bodies[node].process.kill(signal.SIGSTOP)
-            self.bodies[node].process.wait_for_state("T")
+            self.steps.append(f"{node.name}: is stopped")
+            self.processes[node].process.kill(signal.SIGSTOP)
+            self.processes[node].process.wait_for_state("T")
             node.stopped = True
 
     def _spawn(self, parent: Node) -> None:
@@ -135,12 +137,12 @@ class World:
         kind = self.rng.choice([kind for kind in EDGES if possible(kind, parent, thread)])
         if thread == stays and stays not in parent.threads:
             parent.threads.append(stays)
-        node = born(f"n{len(self.bodies)}", kind, parent, thread)
+        node = born(f"n{len(self.processes)}", kind, parent, thread)
         self._tell(parent, "spawn", kind=kind, name=node.name, thread=thread)
         self._meet(node)
 
     def strike(self) -> None:
-        """One death, and what it does."""
+        """Cause one death, and check what follows."""
         victims: list[tuple[str, Any]] = [("node", node) for node in self.living if node.kind]
         victims += [("node", self.living[0])] if self.living and len(self.living) < 4 else []
         victims += [("guard", which) for which, process in self.guards.items() if process.alive()]
@@ -155,7 +157,7 @@ class World:
             self._end(victim, victim in running)
         elif what == "guard":
             guard, which = victim
-            self.story.append(f"{guard.name}: its {which} process is killed")
+            self.steps.append(f"{guard.name}: its {which} process is killed")
             self.guards[guard, which].kill()
             self.dead.add(guard)
         else:
@@ -167,37 +169,37 @@ class World:
 
     def _end(self, node: Node, running: bool) -> None:
         how = self.rng.choice(["kill", "kill", "exit", "crash"]) if running else "kill"
-        self.story.append(f"{node.name}: {how}")
+        self.steps.append(f"{node.name}: {how}")
         if how == "kill":
-            self.bodies[node].process.kill()
+            self.processes[node].process.kill()
         else:
-            self.bodies[node].tell(how)
-        if not self.bodies[node].process.dies(PATIENCE):
+            self.processes[node].tell(how)
+        if not self.processes[node].process.dies(PATIENCE):
             raise WrongError(f"{node.name} does not {how}")
         self.dead.add(node)
         self.living.remove(node)
 
     def _check(self, before: set[object]) -> None:
         for node, fate in fates(self.living, self.dead, before, stopped=True).items():
-            if fate is Fate.DIES and not self.bodies[node].process.dies(PATIENCE):
+            if fate is Fate.DIES and not self.processes[node].process.dies(PATIENCE):
                 raise WrongError(f"{node} {fate.value}, and does not")
         for node in self.living:
-            if node.stopped and self.bodies[node].process.alive():
-                self.bodies[node].process.kill(signal.SIGCONT)
+            if node.stopped and self.processes[node].process.alive():
+                self.processes[node].process.kill(signal.SIGCONT)
         after = fates(self.living, self.dead, before, stopped=False)
         for node, fate in after.items():
-            if fate is Fate.DIES and not self.bodies[node].process.dies(PATIENCE):
+            if fate is Fate.DIES and not self.processes[node].process.dies(PATIENCE):
                 raise WrongError(f"{node} {fate.value}, and does not")
         for _ in range(2):
             for node, fate in after.items():
-                if fate is Fate.LIVES and self.bodies[node].ask("answer") != "ok":
+                if fate is Fate.LIVES and self.processes[node].ask("answer") != "ok":
                     raise WrongError(
-                        f"{node} {fate.value}, and does not answer; state {self.bodies[node].process.state()}"
+                        f"{node} {fate.value}, and does not answer; state {self.processes[node].process.state()}"
                     )
         for node in list(self.living):
-            if after[node] is Fate.EITHER:  # the model goes on with what is certain
-                self.bodies[node].process.kill() if self.bodies[node].process.alive() else None
-                self.bodies[node].process.dies(PATIENCE)
+            if after[node] is Fate.EITHER:  # killed, so that the model need not guess from here on
+                self.processes[node].process.kill() if self.processes[node].process.alive() else None
+                self.processes[node].process.dies(PATIENCE)
             if after[node] is not Fate.LIVES:
                 self.living.remove(node)
                 self.dead.add(node)
@@ -206,7 +208,7 @@ class World:
             self._check(before)
 
     def close(self) -> str | None:
-        """End all of it. What is not to be ended?"""
+        """End all processes. Return which did not end; None: all ended."""
         if self._root is not None and self._root.poll() is None:
             self._root.kill()
             self._root.wait()
@@ -217,8 +219,8 @@ class World:
                 end(pid)
             reap()
             left = descendants(os.getpid())
-        for body in self.bodies.values():
-            body.close()
+        for node_process in self.processes.values():
+            node_process.close()
         for process in self.guards.values():
             process.close()
         self._listener.close()
@@ -229,24 +231,24 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def a_round(seed: int, total: Counter[str]) -> str | None:
-    """What was wrong; None: nothing."""
-    world = World(seed)
+def run_round(seed: int, total: Counter[str]) -> str | None:
+    """Run one round. Return what was wrong; None: nothing."""
+    one = Round(seed)
     wrong: str | None = None
     try:
-        world.grow()
-        for _ in range(world.rng.randrange(1, DEATHS_MAX + 1)):
-            world.strike()
+        one.grow()
+        for _ in range(one.rng.randrange(1, DEATHS_MAX + 1)):
+            one.strike()
             total["deaths"] += 1
     except (WrongError, OSError, AssertionError, ValueError) as error:
         wrong = f"{type(error).__name__}: {error}"
-    total["processes"] += world.count
-    for node in world.bodies:
+    total["processes"] += one.count
+    for node in one.processes:
         assert isinstance(node, Node)
         total[f"  {node.kind}"] += 1
     if wrong is not None:
-        print(f"seed {seed}: {wrong}", *world.story, *map(str, world.living), sep="\n    ")
-    return world.close() or wrong
+        print(f"seed {seed}: {wrong}", *one.steps, *map(str, one.living), sep="\n    ")
+    return one.close() or wrong
 
 
 def main() -> None:
@@ -259,14 +261,13 @@ def main() -> None:
     first = seed
     with own_temporary_files():
         while total["rounds"] < (rounds or 10**9) and (rounds or time.monotonic() < until):
-            if a_round(seed, total) is not None:
+            if run_round(seed, total) is not None:
                 bad.append(seed)
             total["rounds"] += 1
             seed += 1
     print(*(f"{kind} {count}" for kind, count in sorted(total.items()) if kind.startswith("  ")), sep="\n")
-    print(
-        f"{total['rounds']} rounds, {total['processes']} processes, {total['deaths']} deaths, seeds {first} to {seed - 1}"
-    )
+    counts = f"{total['rounds']} rounds, {total['processes']} processes, {total['deaths']} deaths"
+    print(f"{counts}, seeds {first} to {seed - 1}")
     for one in bad:
         print(f"broken: make chaos SEED={one} ROUNDS=1")
     sys.exit(bool(bad))
