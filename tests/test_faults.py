@@ -1,4 +1,7 @@
-"""A system call that fails is a clear error, or is made up for: a share of `make faults`. And what old kernels lack."""
+"""A system call that fails leads to a clear error or to correct work: a share of `make faults`.
+
+The same holds on old kernels, which lack some of the calls.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ SHARES = {
     "Popen, group": 23,
     "Popen, tree": 47,
     "kill_tree": 61,
-    "pdeathsig-run, outer killed": 41,
+    "pdeathsig-run, monitor killed": 41,
 }
 OLD = ["close_range", "pidfd_open", "clone3", "pidfd_send_signal", "kcmp"]
 
@@ -46,7 +49,7 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @uses("signal.sigtimedwait")
 @pytest.mark.parametrize("entry", SHARES)
-def test_clear_error_or_correct_work(tool: Path, entry: str) -> None:
+def test_a_failing_call_leads_to_a_clear_error_or_correct_work(tool: Path, entry: str) -> None:
     done = subprocess.run(
         [sys.executable, HERE / "inject.py", tool, "--step", str(SHARES[entry]), entry],
         env=environment(),
@@ -60,7 +63,7 @@ def test_clear_error_or_correct_work(tool: Path, entry: str) -> None:
     assert faults > 1, done.stdout
 
 
-def deny_all() -> str:
+def deny_newer_calls() -> str:
     return "import seccomp_deny\n" + "".join(f"seccomp_deny.deny({call!r}, {errno.ENOSYS})\n" for call in OLD)
 
 
@@ -79,13 +82,13 @@ STARTS = {
 
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
 @pytest.mark.parametrize("how", STARTS)
-def test_death_on_a_kernel_without_the_newer_calls(start: Start, how: str, thread: bool) -> None:
-    """close_range, pidfd_open, clone3, pidfd_send_signal, kcmp: Linux 3.5 to 5.9, or denied by a container."""
+def test_a_child_dies_with_its_parent_on_a_kernel_without_the_newer_calls(start: Start, how: str, thread: bool) -> None:
+    """Linux before 5.9 lacks some of them, and a container may deny them."""
     needs(seccomp_deny.possible(), "no system call numbers for this architecture")
-    needs(not (thread and how == "preexec"), "there it follows the thread")
+    needs(not (thread and how == "preexec"), "a preexec child follows the thread")
     body = f"def begin():\n    {STARTS[how]}\n"
     begin = "t = threading.Thread(target=begin); t.start(); t.join()" if thread else "begin()"
-    tree = start(f"import pdeathsig\n{deny_all()}{body}{begin}\nforever()", PDEATHSIG_QUIET="1")
+    tree = start(f"import pdeathsig\n{deny_newer_calls()}{body}{begin}\nforever()", PDEATHSIG_QUIET="1")
     child = tree.process("child")
     tree.kill()
     assert child.dies()
@@ -97,7 +100,7 @@ def test_kill_tree_on_a_kernel_without_the_newer_calls(start: Start) -> None:
     tree = start(
         f"""
 import pdeathsig
-{deny_all()}
+{deny_newer_calls()}
 p = subprocess.Popen(['sh', '-c', 'setsid sh -c "echo below $$; exec sleep 1000" & wait'])
 wait()
 say('ended', len(pdeathsig.kill_tree(p, grace=5).signalled))

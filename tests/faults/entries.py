@@ -1,6 +1,6 @@
-"""The ways in, each with what must be true after it has worked, or failed. This runs in the process that is faulted.
+"""The entry points, each with what must be true after it worked or failed.
 
-What it does between the two marks is what can be made to fail.
+This runs in the process in which calls fail. Only the calls between the two marks can fail.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-BEGIN, END = -1001, -1002  # as inject.c knows them
-REPORT, GO = 100, 101  # descriptors of the driver: a line of JSON for each attempt; a byte before the second one
+BEGIN, END = -1001, -1002  # the same as in inject.c
+REPORT, GO = 100, 101  # the driver's descriptors: a line of JSON after each attempt, a byte before the second
 NAMED_ERRORS = ("OSError", "SubprocessError", "MemoryError", "ImportError", "ModuleNotFoundError")
 
 
@@ -29,16 +29,16 @@ def mark(descriptor: int) -> None:
 
 class Entry(NamedTuple):
     attempt: Callable[[], Any]
-    """Marks, and calls us."""
+    """Marks the beginning, calls pdeathsig, and marks the end."""
     wrong: Callable[[Any], str | None] = lambda _: None
-    """After an attempt that worked, with its result: what is not as it should be."""
+    """Takes the result of an attempt that worked; returns what is wrong."""
     prepare: Callable[[], object] = lambda: None
     unchanged: Callable[[], str | None] = lambda: None
-    """After an attempt that failed: what is half done."""
+    """After an attempt that failed: returns what is half done."""
     again: bool = True
-    """Whether a second attempt must work where the first has failed."""
+    """Whether a second attempt must work after the first failed."""
     unbound: bool = False
-    """Whether after a failure it stays as unbound as before."""
+    """Whether a failure leaves the process unbound."""
 
 
 def marked(what: Callable[[], Any]) -> Any:
@@ -50,7 +50,7 @@ def marked(what: Callable[[], Any]) -> Any:
 
 
 def on_thread(what: Callable[[], Any]) -> Any:
-    """On another thread than the main one, which then ends."""
+    """Call it on another thread than the main one; that thread then ends."""
     results: list[Any] = []
     errors: list[BaseException] = []
 
@@ -68,28 +68,31 @@ def on_thread(what: Callable[[], Any]) -> Any:
     return results[0]
 
 
-# Each says that it is here, and would stay.
+# Each process prints a line, and would stay.
 ALONE = ["sh", "-c", "echo; exec sleep 1000"]
 PIPELINE = ["sh", "-c", "{ echo >&2; exec sleep 1000; } | { echo >&2; exec sleep 1000; }"]
 ESCAPED = ["sh", "-c", "setsid sh -c 'echo; exec sleep 1000' & echo; exec sleep 1000"]
-voices = os.pipe()
+output = os.pipe()
 tops: list[Any] = []
-MISSED = "missed, and does not say so"
+MISSED = "missed, and not reported"
 
 
 def start(by: Callable[..., Any], args: list[str], **options: Any) -> Any:
-    return by(args, stdout=voices[1], stderr=voices[1], **options)
+    return by(args, stdout=output[1], stderr=output[1], **options)
 
 
-def says_nothing(args: list[str]) -> Callable[[Any], str | None]:
-    """Whoever started must speak up; for ever, if he does not: the runner has a deadline."""
+def not_running(args: list[str]) -> Callable[[Any], str | None]:
+    """Check that every process of the command prints its line and runs.
+
+    It waits without a limit, because the runner has one.
+    """
 
     def wrong(child: Any) -> str | None:
         for _ in range(1 if args is ALONE else 2):
-            while not select.select([voices[0]], [], [], 0.01)[0]:
+            while not select.select([output[0]], [], [], 0.01)[0]:
                 if child.poll() is not None:
                     return f"ended: {child.returncode}"
-            os.read(voices[0], 1)
+            os.read(output[0], 1)
         return None if child.poll() is None else f"ended: {child.returncode}"
 
     return wrong
@@ -104,7 +107,7 @@ def spawning(args: list[str] = ALONE, thread: bool = False, by: str = "Popen", *
             options["preexec_fn"] = pdeathsig.preexec()
         return marked(lambda: start(popen, args, **options))
 
-    return Entry((lambda: on_thread(attempt)) if thread else attempt, says_nothing(args))
+    return Entry((lambda: on_thread(attempt)) if thread else attempt, not_running(args))
 
 
 def installed() -> Any:
@@ -118,7 +121,7 @@ def installed() -> Any:
 
 
 def load() -> None:
-    """Imports are CPython's, which remembers a directory that it could not list."""
+    """Import beforehand, because CPython remembers a directory that it could not list."""
     for module in ("pdeathsig._spawn.install", "multiprocessing.util"):
         __import__(module)
 
@@ -154,7 +157,7 @@ def not_armed(_: object) -> str | None:
     import pdeathsig
 
     status = pdeathsig.status()
-    return None if status else f"not armed, and no word of it: {status!r}"
+    return None if status else f"not armed, and not reported: {status!r}"
 
 
 def auto() -> None:
@@ -193,14 +196,14 @@ def ending(name: str, args: list[str], **options: Any) -> Entry:
 
     def prepare() -> None:
         tops.append(start(subprocess.Popen, args, start_new_session=True))
-        says_nothing(args)(tops[0])
+        not_running(args)(tops[0])
         processes.extend((tops[0].pid, *below(tops[0].pid)))
 
     def wrong(ended: Any) -> str | None:
         left = {pid for pid in processes if state(pid) not in "ZX"}
         for pid in left:
             os.kill(pid, signal.SIGKILL)
-        missed = left - set(ended.left)  # one that was left may since have ended
+        missed = left - set(ended.left)  # a process in ended.left may have ended since
         return f"{MISSED}: {len(missed)}" if missed else None
 
     def unchanged() -> str | None:
@@ -227,7 +230,7 @@ ENTRIES: dict[str, Entry] = {
     "Popen, tree": spawning(ESCAPED, scope="tree"),
     "Popen, tree, on a thread": spawning(ESCAPED, thread=True, scope="tree"),
     "Popen, grace": spawning(grace=0.2),
-    "install": Entry(installed, says_nothing(ALONE), load),
+    "install": Entry(installed, not_running(ALONE), load),
     "kill_tree": ending("kill_tree", ESCAPED),
     "kill_tree, SIGKILL": ending("kill_tree", ESCAPED, sig=signal.SIGKILL),
     "kill_group": ending("kill_group", PIPELINE),
@@ -235,7 +238,7 @@ ENTRIES: dict[str, Entry] = {
 
 
 def children() -> list[int]:
-    """Also those that have ended and wait for us."""
+    """The PIDs of all children, zombies too."""
     found = []
     for task in os.listdir("/proc/self/task"):
         with suppress(FileNotFoundError):
@@ -244,27 +247,27 @@ def children() -> list[int]:
 
 
 def attempt(entry: Entry) -> dict[str, Any]:
-    """What came of it, in words for the runner."""
-    said: dict[str, Any] = {"error": None, "wrong": None}
+    """Make one attempt, and return a report for the runner."""
+    report: dict[str, Any] = {"error": None, "wrong": None}
     before = set(children())
     try:
         result = entry.attempt()
-        mine.append(result)
+        kept.append(result)
     except BaseException as error:
         kinds = [kind.__name__ for kind in type(error).__mro__]
         clear = any(kind in NAMED_ERRORS for kind in kinds)
-        said.update(error=f"{type(error).__name__}: {error}", wrong=None if clear else "no clear error")
-        said["wrong"] = said["wrong"] or entry.unchanged()
+        report.update(error=f"{type(error).__name__}: {error}", wrong=None if clear else "no clear error")
+        report["wrong"] = report["wrong"] or entry.unchanged()
         left = set(children()) - before
         if left:
-            said["wrong"] = f"left behind: {[(pid, state(pid)) for pid in left]}"
+            report["wrong"] = f"left behind: {[(pid, state(pid)) for pid in left]}"
     else:
-        said["wrong"] = entry.wrong(result)
-    said["descriptors"] = sorted(os.readlink(f"/proc/self/fd/{fd}").partition(":")[0] for fd in descriptors())
-    return said
+        report["wrong"] = entry.wrong(result)
+    report["descriptors"] = sorted(os.readlink(f"/proc/self/fd/{fd}").partition(":")[0] for fd in descriptors())
+    return report
 
 
-mine: list[Any] = []  # what was started, until we are killed
+kept: list[Any] = []  # keeps the objects of children from being finalized
 
 
 def descriptors() -> list[int]:
@@ -273,21 +276,21 @@ def descriptors() -> list[int]:
     return [fd for fd in numbers if os.path.exists(f"/proc/self/fd/{fd}") or os.path.lexists(f"/proc/self/fd/{fd}")]
 
 
-def tell(said: dict[str, Any]) -> None:
-    os.write(REPORT, json.dumps(said).encode() + b"\n")
+def send(report: dict[str, Any]) -> None:
+    os.write(REPORT, json.dumps(report).encode() + b"\n")
 
 
 def drive(name: str, gate: int) -> NoReturn:
-    """In the driver: wait until it is traced, then attempt, and again if that has failed; then stay."""
+    """In the driver: wait until it is traced, attempt, attempt again after a failure, and stay."""
     entry = ENTRIES[name]
     entry.prepare()
     os.read(gate, 1)
     os.close(gate)
-    said = attempt(entry)
-    tell(said)
-    if said["error"] is not None and entry.again:
+    report = attempt(entry)
+    send(report)
+    if report["error"] is not None and entry.again:
         os.read(GO, 1)
-        tell(attempt(entry))
+        send(attempt(entry))
     while True:
         signal.pause()
 
@@ -296,7 +299,7 @@ GUARDED = "setsid sh -c 'exec sleep 1000' & echo; read x; exit 7"
 
 
 def drive_guard(gate: int) -> NoReturn:
-    """Become the guard of a command that says that it is there, and ends with 7 when it is told to."""
+    """Become the guard of a command that prints a line, and exits with 7 once it reads a line."""
     import pdeathsig
 
     argv = pdeathsig.guarded(["sh", "-c", GUARDED], grace=0.3, parent=None)

@@ -1,11 +1,14 @@
-/* Let one system call fail, and all others go through.
+/* Make one system call of a process fail, or list the calls.
  *
- *     inject PID GATE                  name them: a line for each, the call's number and the process's name
- *     inject PID GATE CALL N ERRNO     the N-th call of that number fails with ERRNO, and is not made
+ *     inject PID GATE                  print a line for each call: its number and the process's
+ * name
+ *     inject PID GATE CALL N ERRNO     the N-th call of that number fails with ERRNO, and is not
+ * made
  *
- * PID waits for the end of the pipe GATE. It says where counting begins and where it is to end: close(-1001),
- * close(-1002). All threads and processes that come from it count, in the order in which they call; not those that
- * have become another program than the guard. Says at the end "injected NAME", or "unreached"; then nobody is traced.
+ * The process PID waits for the end of the pipe GATE. It calls close(-1001) where counting begins
+ * and close(-1002) where counting ends. The calls of all its threads and descendants count, in the
+ * order in which they are made. A process that execs another program than the guard counts no more.
+ * At the end the tool prints "injected NAME" or "unreached", and traces no process any more.
  */
 #include <errno.h>
 #include <signal.h>
@@ -28,7 +31,7 @@ enum { BEGIN = -1001, END = -1002, DENIED = 8, SYSCALL_STOP = SIGTRAP | 0x80 };
 static bool counting;
 static int wanted = -1, error;
 static long nth;
-static pid_t failing; /* its call was taken away, and is to return yet */
+static pid_t failing; /* the thread of which a call was suppressed, and has not returned yet */
 
 static void read_name(pid_t tid, char *name, int size)
 {
@@ -54,7 +57,7 @@ static bool is_the_guard(pid_t tid)
     return name != NULL && strcmp(name + 1, "pdeathsig-run") == 0;
 }
 
-static void take_away(pid_t tid)
+static void suppress_call(pid_t tid)
 {
     struct user_regs_struct registers;
     if (ptrace(PTRACE_GETREGS, tid, 0, &registers) < 0)
@@ -64,7 +67,7 @@ static void take_away(pid_t tid)
     failing = tid;
 }
 
-static void let_fail(pid_t tid)
+static void report_failure(pid_t tid)
 {
     struct user_regs_struct registers;
     char name[64];
@@ -78,7 +81,7 @@ static void let_fail(pid_t tid)
     exit(0);
 }
 
-static void enter(pid_t tid, int call, int argument)
+static void note_entry(pid_t tid, int call, int argument)
 {
     char name[64];
     if (call == SYS_close && argument == BEGIN)
@@ -89,24 +92,24 @@ static void enter(pid_t tid, int call, int argument)
         read_name(tid, name, sizeof name);
         printf("%d %s\n", call, name);
     } else if (counting && call == wanted && failing == 0 && --nth == 0)
-        take_away(tid);
+        suppress_call(tid);
 }
 
-/* Returns whether all is done, or nothing can come any more. */
+/* Returns whether counting has ended. */
 static bool at_system_call(pid_t tid)
 {
     struct __ptrace_syscall_info info;
     if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
         return false;
     if (info.op == PTRACE_SYSCALL_INFO_EXIT && tid == failing)
-        let_fail(tid);
+        report_failure(tid);
     bool was_counting = counting;
     if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
-        enter(tid, (int)info.entry.nr, (int)info.entry.args[0]);
+        note_entry(tid, (int)info.entry.nr, (int)info.entry.args[0]);
     return was_counting && !counting && failing == 0;
 }
 
-static void let_go_on(pid_t tid, int status)
+static void resume(pid_t tid, int status)
 {
     int event = status >> 16, sig = WSTOPSIG(status);
     bool group_stop = event == PTRACE_EVENT_STOP && sig != SIGTRAP;
@@ -137,7 +140,7 @@ int main(int argc, char **argv)
             continue;
         if (WSTOPSIG(status) == SYSCALL_STOP && status >> 16 == 0 && at_system_call(tid))
             break;
-        let_go_on(tid, status);
+        resume(tid, status);
     }
     if (wanted >= 0)
         puts("unreached");

@@ -1,9 +1,12 @@
-"""Every system call on our paths made to fail in turn: what comes of it?
+"""Make every system call of each entry point fail in turn, and check what follows.
 
-``PYTHONPATH=tests python tests/faults/inject.py INJECT [--step N] [--table FILE] [ENTRY...]``, where INJECT is inject.c,
-compiled. For each way in (entries.py) the calls that it makes are listed by a run without a fault; then there is a run
-for each of them and each error it may return. It must end in a clear error or in correct work; nothing is half done or
-leaked, nobody hangs, a second attempt works; and when the process to which all is bound is killed, nothing is left.
+``PYTHONPATH=tests python tests/faults/inject.py INJECT [--step N] [--table FILE] [ENTRY...]``,
+where INJECT is inject.c, compiled.
+
+For each entry point (entries.py), a run without a fault lists the system calls. Then each call
+fails with each error that it may return, in a run of its own. The run must end in a clear error or
+in correct work. Nothing is half done or leaked, nothing hangs, and a second attempt works. When the
+process to which all is bound is killed, nothing is left.
 """
 
 from __future__ import annotations
@@ -29,27 +32,32 @@ from actors import pidfd_open
 from conftest import PR_SET_CHILD_SUBREAPER, descendants, end, reap
 from faults.entries import ENTRIES, GO, MISSED, REPORT, drive, drive_guard
 
-PATIENCE = 15.0  # seconds for what takes one at most: then it is a hang
+PATIENCE = 15.0  # seconds; a run takes one at most, so one that takes longer hangs
 GUARD_VICTIMS = {"caller": "pdeathsig-run, caller killed", "command": "pdeathsig-run, command ends"}
-GUARD_VICTIMS |= {"outer": "pdeathsig-run, outer killed", "inner": "pdeathsig-run, inner killed"}
+GUARD_VICTIMS |= {"monitor": "pdeathsig-run, monitor killed", "reaper": "pdeathsig-run, reaper killed"}
 NOT_STARTED, BAD_PDEATHSIG = 125, 2
-KILLED_BEFORE_ITS_WORD = "ended: -9"  # a guard that cannot say that it has started ends what it has
-MOST = 12  # occurrences of one call: a loop turns as often as it happens to
+KILLED_BEFORE_READY = "ended: -9"  # a guard that cannot report its start ends what it started
+MOST = 12  # occurrences of one call; a loop may repeat a call any number of times
 DENIED = 8
 libc = ctypes.CDLL(None, use_errno=True)
 
-# They always succeed, or fail only if the program is wrong.
+# These always succeed, or fail only if the program is wrong.
 NEVER_FAIL = """getpid gettid getppid getuid geteuid getgid getegid umask exit exit_group rt_sigreturn brk sched_yield
-restart_syscall rseq set_robust_list set_tid_address arch_prctl rt_sigprocmask rt_sigaction waitid sigaltstack getrandom clock_gettime"""
-# libc's own, which ends the program if the kernel lies to it; and those that do what they say also when they fail.
+restart_syscall rseq set_robust_list set_tid_address arch_prctl rt_sigprocmask rt_sigaction waitid sigaltstack getrandom
+clock_gettime"""
+# libc ends the program if one of these fails. close(2) closes the descriptor even if it reports an
+# error.
 NOT_TO_BE_DENIED = "futex munmap madvise mprotect mremap close"
 SPARED = {*NEVER_FAIL.split(), *NOT_TO_BE_DENIED.split()}
-ANY = ["EPERM", "ENOSYS"]  # by a seccomp filter
+ANY = ["EPERM", "ENOSYS"]  # a seccomp filter can make any call return these
 MORE = {
-    "EINTR": "read write openat wait4 waitid poll ppoll recvfrom sendto rt_sigtimedwait clock_nanosleep dup3 connect pidfd_open",
+    "EINTR": "read write openat wait4 waitid poll ppoll recvfrom sendto rt_sigtimedwait clock_nanosleep dup3 connect"
+    " pidfd_open",
     "EAGAIN": "clone clone3 fork vfork timer_create tgkill rt_sigqueueinfo recvfrom sendto pwritev2",
-    "ENOMEM": "clone clone3 fork vfork execve mmap openat pipe2 socket socketpair memfd_create signalfd4 pidfd_open poll ppoll timer_create readlink readlinkat",
-    "EMFILE": "openat pipe2 socket socketpair dup dup3 fcntl memfd_create signalfd4 pidfd_open pidfd_getfd epoll_create1",
+    "ENOMEM": "clone clone3 fork vfork execve mmap openat pipe2 socket socketpair memfd_create signalfd4 pidfd_open"
+    " poll ppoll timer_create readlink readlinkat",
+    "EMFILE": "openat pipe2 socket socketpair dup dup3 fcntl memfd_create signalfd4 pidfd_open pidfd_getfd"
+    " epoll_create1",
 }
 ONLY_MEMORY = {"mmap"}
 
@@ -61,8 +69,8 @@ class Fault(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    where: str | None  # the process whose call failed; None: none came to it
-    error: str | None  # None: it worked all the same
+    where: str | None  # the name of the process that made the failing call; None: no process made it
+    error: str | None  # None: it worked in spite of the fault
     wrong: str | None
     descriptors: list[str]
 
@@ -85,7 +93,7 @@ def errors_of(call: str) -> list[str]:
 
 
 class Run:
-    """One process that is faulted, its parent, and who makes its call fail."""
+    """One run: the driver, its parent, and the tool that makes one of the driver's calls fail."""
 
     def __init__(self, tool: str, entry: str, fault: Fault | None) -> None:
         self._until = time.monotonic() + PATIENCE
@@ -112,12 +120,12 @@ class Run:
         os.close(opener)
 
     def _be_parent(self, entry: str, gate: int, report: int, go: int, status: int, pid: int) -> None:
-        """Start the driver, and say how it has ended."""
+        """Start the driver, and report its exit status."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
         driver = os.fork()
         if driver == 0:
             try:
-                libc.prctl(0x59616D61, ctypes.c_ulong(-1))  # PR_SET_PTRACER: anybody, where Yama asks
+                libc.prctl(0x59616D61, ctypes.c_ulong(-1))  # PR_SET_PTRACER_ANY, which Yama demands
                 for old, new in ((report, REPORT), (go, GO), (self.stderr, 2)):
                     os.dup2(old, new)
                 high = os.dup2(gate, 102, inheritable=False)
@@ -126,7 +134,7 @@ class Run:
                     drive_guard(high)
                 from faults import entries
 
-                entries.voices = tuple(os.pipe())  # type: ignore[assignment]
+                entries.output = tuple(os.pipe())  # type: ignore[assignment]
                 drive(entry, high)
             finally:
                 sys.excepthook(*sys.exc_info())
@@ -141,7 +149,7 @@ class Run:
             signal.pause()
 
     def line(self) -> bytes | None:
-        """What the driver says next; None: it has ended instead."""
+        """The driver's next report; None: the driver ended instead."""
         while b"\n" not in self._seen:
             ready = self._poll(self._report, self._pidfd)
             if self._report in ready:
@@ -154,7 +162,7 @@ class Run:
         return line
 
     def status(self) -> int:
-        """With which the driver has ended."""
+        """The exit status of the driver."""
         self._poll(self._status)
         return int(os.read(self._status, 20))
 
@@ -162,7 +170,7 @@ class Run:
         os.write(self._go, b"\n")
 
     def alone(self) -> str | None:
-        """Wait until there are only the driver and its parent."""
+        """Wait until only the driver and its parent are left."""
         while True:
             reap()
             others = {pid: command for pid, command in descendants(os.getpid()).items() if command}
@@ -175,7 +183,7 @@ class Run:
             time.sleep(0.002)
 
     def nothing_left(self) -> str | None:
-        """Wait until no child is left, nor anybody else below us."""
+        """Wait until this process, a subreaper, has no child left."""
         while True:
             try:
                 if os.waitpid(-1, os.WNOHANG)[0] == 0:
@@ -185,11 +193,11 @@ class Run:
             except ChildProcessError:
                 return None
 
-    def said_on_stderr(self) -> str:
+    def error_output(self) -> str:
         return os.pread(self.stderr, 4096, 0).decode(errors="replace")
 
     def traced(self) -> str:
-        """What the tool has said. It goes when it has done its work, or nobody is left to trace."""
+        """The tool's output. The tool ends after its fault, or when no process is left to trace."""
         if self.tool.poll() is None and not self._is_guard:
             self._poll(os_pidfd := pidfd_open(self.tool.pid))
             os.close(os_pidfd)
@@ -216,27 +224,27 @@ class Run:
 
 
 def at(run: Run, entry: str) -> tuple[str | None, str | None, list[str]]:
-    """Error, what is wrong, and the descriptors afterwards."""
+    """Return the error, what is wrong, and the descriptors afterwards."""
     line = run.line()
     if line is None:
         return died(run, entry)
-    said = json.loads(line)
-    error, wrong = said["error"], said["wrong"]
+    report = json.loads(line)
+    error, wrong = report["error"], report["wrong"]
     if error is not None and ENTRIES[entry].again:
         wrong = wrong or (None if entry.startswith("kill_") else run.alone())
         run.go()
         line = run.line()
         if line is None:
-            return error, f"the second attempt ends it: {run.said_on_stderr()}", []
-        said = json.loads(line)
-        wrong = wrong or said["wrong"] or (said["error"] and f"the second attempt: {said['error']}")
-    return error, wrong, said["descriptors"]
+            return error, f"the second attempt ends it: {run.error_output()}", []
+        report = json.loads(line)
+        wrong = wrong or report["wrong"] or (report["error"] and f"the second attempt: {report['error']}")
+    return error, wrong, report["descriptors"]
 
 
 def died(run: Run, entry: str) -> tuple[str | None, str | None, list[str]]:
-    status, words = run.status(), run.said_on_stderr().strip()
-    clear = status == BAD_PDEATHSIG and words and entry == "PDEATHSIG"
-    return words, None if clear else f"ended with {status}: {words}", []
+    status, message = run.status(), run.error_output().strip()
+    clear = status == BAD_PDEATHSIG and message and entry == "PDEATHSIG"
+    return message, None if clear else f"ended with {status}: {message}", []
 
 
 def kill_what_binds(run: Run, entry: str, unbound: bool) -> str | None:
@@ -251,7 +259,7 @@ def guard_at(run: Run, victim: str) -> tuple[str | None, str | None]:
     line = run.line()
     error = None
     if line is None:
-        status, error = run.status(), run.said_on_stderr().strip()
+        status, error = run.status(), run.error_output().strip()
         ours = error.startswith("pdeathsig-run: ") or status != NOT_STARTED
         if not (error and ours) or status not in (NOT_STARTED, 126, 127, 1):
             return error, f"ended with {status}: {error}"
@@ -261,44 +269,44 @@ def guard_at(run: Run, victim: str) -> tuple[str | None, str | None]:
     if victim == "command":
         run.go()
         status = run.status()
-        wrong = None if status == 7 else f"ended with {status}: {run.said_on_stderr()}"
-    elif victim in ("outer", "inner"):
+        wrong = None if status == 7 else f"ended with {status}: {run.error_output()}"
+    elif victim in ("monitor", "reaper"):
         with open(f"/proc/{run.driver}/task/{run.driver}/children") as file:
-            inner = int(file.read())
-        os.kill(run.driver if victim == "outer" else inner, signal.SIGKILL)
+            reaper = int(file.read())
+        os.kill(run.driver if victim == "monitor" else reaper, signal.SIGKILL)
         run.status()
-        wrong = run.alone()  # while the caller lives, by whose death it would all end too
+        wrong = run.alone()  # before the caller dies, because its death would end all too
     os.kill(run.parent, signal.SIGKILL)
     return error, wrong or run.nothing_left()
 
 
 def outcome(tool: str, entry: str, fault: Fault | None) -> tuple[Outcome, list[str]]:
-    """What came of it, and, where there was no fault, the calls that were made."""
+    """Return what followed from the fault; and without a fault, the calls that were made."""
     run = Run(tool, entry, fault)
     victims = [victim for victim, name in GUARD_VICTIMS.items() if name == entry]
     error, wrong = None, None
     descriptors: list[str] = []
-    words = ""
+    output = ""
     try:
         if victims:
             error, wrong = guard_at(run, victims[0])
-            words = run.traced()
+            output = run.traced()
         else:
             error, wrong, descriptors = at(run, entry)
-            words = run.traced()
+            output = run.traced()
             wrong = wrong or kill_what_binds(run, entry, error is not None and ENTRIES[entry].unbound)
         if run.tool.wait(10) == DENIED:
             sys.exit(DENIED)
     except TimeoutError:
-        wrong = f"hangs; {run.said_on_stderr()} {descendants(os.getpid())}"
+        wrong = f"hangs; {run.error_output()} {descendants(os.getpid())}"
     finally:
         run.close()
-    where = words.removeprefix("injected ").strip() if words.startswith("injected") else None
-    return Outcome(where, error, wrong, descriptors), words.splitlines()
+    where = output.removeprefix("injected ").strip() if output.startswith("injected") else None
+    return Outcome(where, error, wrong, descriptors), output.splitlines()
 
 
 def faults(lines: list[str], only: str) -> Iterator[Fault]:
-    """Of these calls, those that a process of that name makes; empty: all."""
+    """The faults to try for these calls; with ``only``, for the calls of that process alone."""
     counted: Counter[str] = Counter()
     for line in lines:
         number, _, name = line.partition(" ")
@@ -311,16 +319,17 @@ def faults(lines: list[str], only: str) -> Iterator[Fault]:
 
 
 def is_cpythons(entry: str, fault: Fault, found: str) -> bool:
-    """subprocess.Popen that cannot read whether the exec has worked leaves the child."""
+    """subprocess.Popen leaves the child running if it cannot read whether the exec worked."""
     return entry in ("preexec", "install") and fault.call == "read" and found.startswith("left behind")
 
 
 def as_if_hidden(entry: str, fault: Fault, found: str) -> bool:
-    """A file of /proc that cannot be read is one that is not there: kill_tree is no reaper, and does not see him."""
+    """kill_tree finds processes by /proc alone, so it misses one that cannot be read there."""
     return entry.startswith("kill_") and fault.call in ("openat", "read", "getdents64") and found.startswith(MISSED)
 
 
-# Of a way in, a call, what it does when it fails in that process, and by which errors it did that.
+# For an entry point, a call, the process that made it and the outcome: how often each error led
+# there.
 Table = dict[tuple[str, str, str, str], Counter[str]]
 
 
@@ -343,66 +352,76 @@ def sweep(tool: str, entry: str, step: int, table: Table) -> Total:
             what, found = what._replace(error=f"{what.error} (CPython's own)"), None
         if found is not None and as_if_hidden(entry, fault, found):
             what, found = what._replace(error="misses one, as where /proc hides it"), None
-        if found == KILLED_BEFORE_ITS_WORD:
+        if found == KILLED_BEFORE_READY:
             what, found = what._replace(error="returncode -9", descriptors=[]), None
         usually = usual.descriptors
         if (entry, fault.call) == ("arm(parent=pid)", "close_range"):
-            usually = [*usually, "anon_inode"]  # in a table that is not the keeper's own
+            usually = [*usually, "anon_inode"]  # the watcher thread shares the process's descriptor table
         if found is None and what.descriptors and sorted(what.descriptors) != sorted(usually):
             found = f"descriptors {Counter(what.descriptors)}, usually {Counter(usually)}"
         if found is not None:
             wrong += 1
-            print(
-                f"    {entry}: {fault.call} {fault.nth} {fault.error} in {what.where}: {what.error}: {found}",
-                flush=True,
-            )
+            failed = f"{fault.call} {fault.nth} {fault.error} in {what.where}"
+            print(f"    {entry}: {failed}: {what.error}: {found}", flush=True)
         if what.where is None:
             unreached += 1
             continue
         done += 1
-        words = "works" if what.error is None else re.sub(r"\d{3,}", "N", what.error)
+        result = "works" if what.error is None else re.sub(r"\d{3,}", "N", what.error)
         if found is None:
-            words = words.replace(os.strerror(getattr(errno, fault.error)), "...")
-            words = words.replace(f"[Errno {getattr(errno, fault.error)}]", "[Errno ...]").splitlines()[-1]
-            words = re.sub(r"^(PermissionError|BlockingIOError|InterruptedError): ", "OSError: ", words)
-            table.setdefault((entry, fault.call, what.where, words), Counter())[fault.error] += 1
+            result = result.replace(os.strerror(getattr(errno, fault.error)), "...")
+            result = result.replace(f"[Errno {getattr(errno, fault.error)}]", "[Errno ...]").splitlines()[-1]
+            result = re.sub(r"^(PermissionError|BlockingIOError|InterruptedError): ", "OSError: ", result)
+            table.setdefault((entry, fault.call, what.where, result), Counter())[fault.error] += 1
     return Total(done, unreached, wrong)
 
 
 TOP = """# Faults
 
-Each system call on our paths made to fail in turn, by a tracer: for each way in, the calls that it makes are listed by a run
-without a fault; then there is a run for each of them (at most {most} occurrences of one call) and each error. Generated by
-`make faults`; `tests/faults` is the program, and a share of it is a test.
+A tracer makes each system call of each entry point fail in turn. A run without a fault lists the calls. Then
+each of them (at most {most} occurrences of one call) fails with each error, in a run of its own. `make faults`
+generated this page; `tests/faults` is the program, and a share of it is a test.
 
-What is asked of each run: it works all the same, or the error is clear; `status()` tells the truth; a second attempt, without
-the fault, works; no child, zombie or descriptor is left over; nobody hangs ({patience} s, and most take 50 ms); and then the
-process to which all is bound is killed, and nothing may be left of all that was started.
+Each run must do this:
 
-- `EPERM` and `ENOSYS` are tried on every call, as a seccomp filter can have any return them; `EINTR`, `EAGAIN`, `ENOMEM` and
-  `EMFILE` on those that can return them.
-- Not made to fail: what always succeeds, or fails only if the program is wrong ({never}); what the C library answers by
-  ending the program, or does even if it says that it failed ({denied}); and the calls of the command itself.
-- "misses one, as where /proc hides it": `kill_tree()` and `kill_group()` find processes by /proc, and are no reapers. Who is not
-  to be read there is not found.
-- "returncode -9": a guard that cannot say that it has started ends what it has started.
-- CPython's own: where subprocess cannot read whether the exec has worked, it leaves the child running. `pdeathsig.Popen` does not.
+- It works in spite of the fault, or the error is clear.
+- `status()` tells the truth.
+- A second attempt, without the fault, works.
+- No child, zombie or descriptor is left over.
+- Nothing hangs. The limit is {patience} s; most runs take 50 ms.
+- Then the process to which all is bound is killed, and nothing that was started may be left.
 
-| entry point | faults | of which came to nobody | wrong |
+The errors:
+
+- `EPERM` and `ENOSYS` are tried on every call, because a seccomp filter can make any call return them. `EINTR`,
+  `EAGAIN`, `ENOMEM` and `EMFILE` are tried on those that can return them.
+- Calls that always succeed, or fail only if the program is wrong, are not made to fail ({never}).
+- Calls are not made to fail if the C library would then end the program, or if they take effect even when they
+  report an error ({denied}). Neither are the calls of the command itself.
+
+The outcomes:
+
+- "misses one, as where /proc hides it": `kill_tree()` and `kill_group()` find processes by /proc, and are no
+  reapers. They do not find a process that cannot be read there.
+- "returncode -9": a guard that cannot report its start ends what it started.
+- "CPython's own": if subprocess cannot read whether the exec worked, it leaves the child running.
+  `pdeathsig.Popen` does not.
+
+| entry point | faults | of which no process reached | wrong |
 |---|---|---|---|
 """
 
 
 def page(totals: list[tuple[str, Total]], table: Table) -> str:
-    """The table, and the totals."""
+    """The page for docs/: the totals, then each outcome."""
     top = TOP.format(most=MOST, patience=round(PATIENCE), never=NEVER_FAIL, denied=NOT_TO_BE_DENIED)
     lines = [f"| `{name}` | {total.faults} | {total.unreached} | {total.wrong} |" for name, total in totals]
     faults, unreached, wrong = (sum(total[i] for _, total in totals) for i in range(3))
     lines += [f"| all | {faults} | {unreached} | {wrong} |", ""]
     lines += ["| entry point | call | in | errors, and how often | outcome |", "|---|---|---|---|---|"]
-    for (entry, call, where, words), errors in table.items():
+    for (entry, call, where, result), errors in table.items():
         counts = ", ".join(f"{error} {count}" for error, count in errors.items())
-        lines.append(f"| `{entry}` | {call} | {where} | {counts} | {words.replace('|', '/')[:160]} |")
+        lines.append(f"| `{entry}` | {call} | {where} | {counts} | {result.replace('|', '/')[:160]} |")
     return top + "\n".join(lines)
 
 
