@@ -1,5 +1,8 @@
-"""Nobody outlives a process killed at any moment, and nobody dies by the end of a thread. `make killpoints` tries every
-moment of each entry point (docs/killpoints.md); here some of each, evenly chosen."""
+"""Nothing outlives a parent that is killed at any moment, and no child dies by the end of a thread.
+
+`make killpoints` tries every moment of each entry point (docs/killpoints.md). These tests try some
+of each, evenly chosen.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from killpoints.entries import ENTRIES
 from killpoints.sweep import DENIED
 
 HERE = TESTS / "killpoints"
-POINTS, POINTS_OF_A_POOL = 8, 3  # there a point takes a quarter of a second
+POINTS, POINTS_OF_A_POOL = 8, 3  # a point of a pool takes a quarter of a second
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -32,8 +35,8 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("title", ENTRIES)
-def test_killed_at_some_points(tool: Path, title: str) -> None:
-    """Also the controls: there, somebody must be left."""
+def test_nothing_outlives_a_process_killed_at_some_points(tool: Path, title: str) -> None:
+    """The controls are tried too: with them, something must be left."""
     points = POINTS_OF_A_POOL if title.startswith(("spawn", "forkserver")) else POINTS
     alone = ["--jobs", "1"] if "PYTEST_XDIST_WORKER" in os.environ else []  # others use the processors
     done = subprocess.run(

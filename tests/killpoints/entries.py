@@ -1,5 +1,8 @@
-"""The entry points that are swept, and whom to kill. Each function runs in the driver: it says where counting begins,
-starts what is to die, and says when it is through."""
+"""The entry points that are swept, and the victim of each.
+
+Each function runs in the driver. It marks where counting begins, starts what is to die, and marks
+the end.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ import pdeathsig
 from pdeathsig._family import membership  # the import that _pdeathsig_start makes is not to be counted
 
 TOOL = os.environ.get("TOOL", "")
-NOBODY = 65534
+UNPRIVILEGED = 65534
 ONE = [TOOL, "end"]
 DEAF = ["sh", "-c", f"trap '' TERM; exec {TOOL} end"]
 PIPELINE = ["sh", "-c", f"{TOOL} end | {TOOL} end"]
@@ -35,7 +38,7 @@ ESCAPED = ["sh", "-c", f"setsid {TOOL} end & exec {TOOL} end"]
 GUARD = "exec ^pdeathsig-run"
 TESTS = os.path.dirname(os.path.dirname(__file__))
 libc = ctypes.CDLL(None)
-kept: list[Any] = []  # what is started goes on
+kept: list[Any] = []  # keeps the objects of children from being finalized
 
 
 class Entry(NamedTuple):
@@ -45,9 +48,9 @@ class Entry(NamedTuple):
     victim: str = "driver"  # this and the next two: sweep.h
     then: str = "any"
     blind: str = ""
-    settle: bool = False  # survivors are normal here: they need not be waited for
-    control: str = ""  # why there must be survivors, or false kills
-    limit: str = ""  # why there may be
+    settle: bool = False  # survivors are normal here: no need to wait for their death
+    control: str = ""  # why there must be survivors or false kills
+    limit: str = ""  # why there may be survivors
     needs_root: bool = False
 
     @property
@@ -63,8 +66,8 @@ _KILLED = {
     "driver": "parent",
     "driver/": "child in the middle",
     "thread": "spawning thread",
-    GUARD: "guard, outer",
-    f"{GUARD}/": "guard, inner",
+    GUARD: "guard, monitor",
+    f"{GUARD}/": "guard, reaper",
     f"{GUARD}//": "command",
     "exec forkserver": "fork server",
     "exec ^sh -c": "shell",
@@ -126,7 +129,7 @@ def recipe() -> None:
 
 
 def recipe_on_thread() -> None:
-    """It must not end by itself, or the child would never be there."""
+    """The thread must not end by itself: it must be alive when the child is ready."""
     plain(preexec_fn=recipe)
     signal.pause()
 
@@ -144,7 +147,7 @@ def by_asyncio(create: Callable[..., Any]) -> None:
         mark(BEGIN)
         kept.append(await create(*ONE))
         mark(END)
-        signal.pause()  # a loop that ends would close the transport, which kills
+        signal.pause()  # the end of the loop would close the transport, which kills the child
 
     asyncio.run(start())
 
@@ -161,7 +164,7 @@ def from_os(start: Callable[[], Any]) -> None:
 
 
 def by_os_system() -> None:
-    """It waits for what it has started."""
+    """os.system waits for the command, so both marks come before it."""
     mark(BEGIN)
     mark(END)
     os.system(f"exec {TOOL} end")
@@ -169,7 +172,7 @@ def by_os_system() -> None:
 
 def tree_installed(**options: Any) -> None:
     pdeathsig.install(scope="tree")
-    subprocess.call(["true"])  # what the first one imports is not counted
+    subprocess.call(["true"])  # the imports of the first call are not counted
     plain(ESCAPED, **options)
 
 
@@ -216,7 +219,7 @@ def daemon() -> None:
 
 
 def family_left_behind() -> None:
-    """What a shell leaves behind stays, as long as the member that has started the shell."""
+    """The background jobs of a shell stay as long as the member that started the shell."""
     family(lambda: plain(["sh", "-c", f"setsid {TOOL} end & {TOOL} end & exit 0"]))
 
 
@@ -249,7 +252,7 @@ def executor(method: str, **options: Any) -> None:
 
 
 def kill_tree() -> None:
-    """What it ends is bound to nobody."""
+    """What it ends is not bound to any process."""
     here = f"sh -c 'echo >&2; exec {TOOL} end'"
     top = subprocess.Popen(["sh", "-c", f"{here} & {here} & wait"], stderr=subprocess.PIPE)
     assert top.stderr is not None
@@ -261,7 +264,7 @@ def kill_tree() -> None:
 
 
 def both_victims(ways: dict[str, tuple[Callable[[], Any], int]]) -> list[Entry]:
-    """On a thread: the process ends, or the thread."""
+    """Each way on a thread, once with the process as victim and once with the thread."""
     both = [("driver", "any"), ("thread", "lives")]
     return [Entry(name, start, leaves, victim, then) for name, (start, leaves) in ways.items() for victim, then in both]
 
@@ -270,7 +273,7 @@ def _controls() -> list[Entry]:
     gone = "the parent died before prctl"
     thread = "the kernel's parent is the thread"
     return [
-        Entry("nothing", plain, settle=True, control="nobody binds it"),
+        Entry("nothing", plain, settle=True, control="nothing binds it"),
         Entry("the usual recipe", lambda: plain(preexec_fn=recipe), settle=True, control=gone),
         Entry(
             "the usual recipe, on a thread",
@@ -285,7 +288,7 @@ def _controls() -> list[Entry]:
 def _spawns() -> list[Entry]:
     return [
         Entry("Popen", spawn),
-        Entry("Popen, user", lambda: spawn(user=NOBODY), needs_root=True),
+        Entry("Popen, user", lambda: spawn(user=UNPRIVILEGED), needs_root=True),
         Entry("Popen, preexec_fn", lambda: spawn(preexec_fn=nothing)),
         Entry("Popen, group", group, 2),
         Entry("Popen, group, preexec_fn", lambda: group(preexec_fn=nothing), 2),
@@ -300,7 +303,7 @@ def _spawns() -> list[Entry]:
 
 
 def _os() -> list[Entry]:
-    """What os starts."""
+    """What the functions of ``os`` start."""
     execs = functools.partial(inheriting, lambda: forked(lambda: os.execv(TOOL, ONE)))
     threads: dict[str, Callable[[], Any]] = {
         "install, os.posix_spawn": lambda: installed(lambda: from_os(lambda: os.posix_spawn(TOOL, ONE, os.environ))),
@@ -361,7 +364,7 @@ def _guards() -> list[Entry]:
 
 def _children() -> list[Entry]:
     then_exec = f"import os; os.execv({sys.executable!r}, {python('leaf.stay()')!r})"
-    alone = "once the shell has ended, the guard's inner process is alone with what was left behind"
+    alone = "once the shell has ended, the guard's reaper is alone with what was left behind"
     threads: dict[str, Callable[[], Any]] = {
         "os.fork, arm, on a thread": lambda: forked(leaf.arm_and_stay),
         "family, os.fork on a thread": lambda: family(lambda: forked(leaf.stay)),
@@ -411,7 +414,7 @@ def _multiprocessing() -> list[Entry]:
 
 
 def _endings() -> list[Entry]:
-    frozen = "killed in between, it leaves a stopped tree; what it is to end is bound to nobody"
+    frozen = "killed in between, it leaves a stopped tree; what it is to end is not bound"
     return [Entry("kill_tree", kill_tree, 0, settle=True, limit=frozen)]
 
 

@@ -1,6 +1,7 @@
-"""What stays behind, if anything does, where it is a Python: it says that it is here, and then would live on.
+"""The leaves that are Pythons: each marks that it is ready, and then would live on.
 
-Only what it needs is imported, so that there are few system calls before it is here."""
+A leaf imports only what it needs, so that it makes few system calls before it is ready.
+"""
 
 import os
 import signal
@@ -9,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-BEGIN, END, THREAD = -1001, -1002, -1003  # as sweep.h knows them
+BEGIN, END, THREAD = -1001, -1002, -1003  # the same as in sweep.h
 
 
 def mark(descriptor: int) -> None:

@@ -1,4 +1,4 @@
-/* Who is left behind. All that lose their parent become our children: we are the subreaper. */
+/* The processes that are left behind. Every orphan becomes a child of this process, a subreaper. */
 #include "sweep.h"
 
 #include <dirent.h>
@@ -60,14 +60,14 @@ bool all_gone_but_driver(int64_t until)
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
-    int news = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+    int child_signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     pid_t left;
     for (;;) {
         int status;
         pid_t tid;
         while ((tid = waitpid(-1, &status, __WALL | WNOHANG)) > 0) {
             if (WIFSTOPPED(status))
-                let_go_on(tid, status, false);
+                resume(tid, status, false);
         }
         left = living_child(driver, 0);
         if (left == 0)
@@ -75,16 +75,16 @@ bool all_gone_but_driver(int64_t until)
         int64_t ms = until - now_ms();
         if (left == 0 || ms <= 0)
             break;
-        struct pollfd either[] = {{.fd = news, .events = POLLIN}, {.events = POLLIN}};
+        struct pollfd either[] = {{.fd = child_signals, .events = POLLIN}, {.events = POLLIN}};
         either[1].fd = (int)syscall(SYS_pidfd_open, left, 0);
         poll(either, 2, (int)ms);
         struct signalfd_siginfo taken;
-        while (read(news, &taken, sizeof taken) > 0)
+        while (read(child_signals, &taken, sizeof taken) > 0)
             ;
         if (either[1].fd >= 0)
             close(either[1].fd);
     }
-    close(news);
+    close(child_signals);
     return left == 0;
 }
 
@@ -103,7 +103,7 @@ static bool sleeps(pid_t pid)
     return all;
 }
 
-/* No event tells that a process waits, and for good. */
+/* The kernel reports no event when a process begins to wait, hence several looks. */
 bool driver_is_quiet(void)
 {
     for (int i = 0; i < LOOKS; i++) {
@@ -136,11 +136,11 @@ int end_survivors(const char *where, int *stopped)
         survivors += counts;
         *stopped += *state == 'T';
         kill(pid, SIGKILL);
-        int status; /* its threads, if traced, are to be waited for too */
+        int status; /* its traced threads need a wait of their own */
         pid_t tid;
         while ((tid = waitpid(-1, &status, __WALL)) > 0 && (WIFSTOPPED(status) || tid != pid)) {
             if (WIFSTOPPED(status))
-                let_go_on(tid, status, false);
+                resume(tid, status, false);
         }
     }
 }

@@ -1,4 +1,3 @@
-/* What it is: sweep.h. */
 #include "sweep.h"
 
 #include <errno.h>
@@ -30,22 +29,22 @@ static int64_t patience(void)
     return now_ms() + (ms != NULL ? atoi(ms) : blind ? TO_SETTLE : TO_DIE);
 }
 
-/* From the death of the victim on we trace nobody. False: it does not die. */
+/* Kills the victim, and detaches from all others. False: the victim does not die. */
 static bool end_process(pid_t victim, pid_t held, int held_status)
 {
     int status;
     pid_t tid;
     int64_t until = now_ms() + TO_DIE;
     kill(victim, SIGKILL);
-    while ((tid = next(&status, until)) > 0) {
+    while ((tid = next_stop(&status, until)) > 0) {
         if (tid == victim && !WIFSTOPPED(status)) {
             if (held != victim)
-                let_go_on(held, held_status, false);
-            wake_the_stopped();
+                resume(held, held_status, false);
+            interrupt_stopped();
             return true;
         }
         if (WIFSTOPPED(status))
-            let_go_on(tid, status, false);
+            resume(tid, status, false);
     }
     return false;
 }
@@ -53,28 +52,28 @@ static bool end_process(pid_t victim, pid_t held, int held_status)
 static bool trace_one(int64_t until)
 {
     int status;
-    pid_t tid = next(&status, until);
+    pid_t tid = next_stop(&status, until);
     if (tid > 0 && WIFSTOPPED(status)) {
-        is_boundary(tid, status);
-        let_go_on(tid, status, true);
+        note_stop(tid, status);
+        resume(tid, status, true);
     }
     return tid > 0;
 }
 
-/* Goes on tracing until every leaf is there, or there will be none. The PID of one that has died; -1: it has not got
- * there; else 0. */
-static pid_t somebody_dies(void)
+/* Goes on tracing until every leaf is ready, or no leaf can come any more. Returns the PID of a
+ * process that died; -1: a leaf did not become ready; 0: neither. */
+static pid_t find_false_kill(void)
 {
     int64_t until = patience(), quiet_until = now_ms() + TO_BE_QUIET;
-    while (died_early() == 0 && !all_leaves_are_there() && now_ms() < until) {
+    while (died_early() == 0 && !all_leaves_are_ready() && now_ms() < until) {
         if (child_was_born())
             trace_one(until);
         else if (now_ms() > quiet_until || (!trace_one(now_ms()) && driver_is_quiet()))
-            break; /* who waits for a lost GIL is never quiet */
+            break; /* time counts too, because a driver that waits for a lost GIL is never quiet */
     }
     for (until = now_ms() + AT_ONCE; now_ms() < until && trace_one(now_ms() + SILENCE);)
-        ; /* what the end of a thread brings about */
-    return died_early() != 0 ? died_early() : all_leaves_are_there() || !child_was_born() ? 0 : -1;
+        ; /* deaths that follow from the end of the thread */
+    return died_early() != 0 ? died_early() : all_leaves_are_ready() || !child_was_born() ? 0 : -1;
 }
 
 static int end_of_all(const char *where, int before)
@@ -83,9 +82,9 @@ static int end_of_all(const char *where, int before)
     pid_t tid;
     kill(driver, SIGKILL);
     int64_t until = patience();
-    while ((tid = next(&status, until)) > 0) {
+    while ((tid = next_stop(&status, until)) > 0) {
         if (WIFSTOPPED(status))
-            let_go_on(tid, status, false);
+            resume(tid, status, false);
         else if (tid == driver)
             until = patience();
     }
@@ -102,24 +101,24 @@ static int absent(void)
     int64_t until = now_ms() + TO_DIE;
     int stopped = 0;
     kill(driver, SIGKILL);
-    while ((tid = next(&status, until)) > 0 && tid != driver) {
+    while ((tid = next_stop(&status, until)) > 0 && tid != driver) {
         if (WIFSTOPPED(status))
-            let_go_on(tid, status, false);
+            resume(tid, status, false);
     }
     end_survivors("absent", &stopped);
     printf("absent %s\n", reached_end ? "end" : "");
     return 0;
 }
 
-/* Until it has done what it does about the victim's death. */
-static void let_driver_go_on(void)
+/* Waits until the driver has dealt with the victim's death. */
+static void await_quiet_driver(void)
 {
     int status;
     pid_t tid;
     for (int64_t until = now_ms() + TO_BE_QUIET; now_ms() < until;) {
-        while ((tid = next(&status, now_ms())) > 0) {
+        while ((tid = next_stop(&status, now_ms())) > 0) {
             if (WIFSTOPPED(status))
-                let_go_on(tid, status, false);
+                resume(tid, status, false);
         }
         if (driver_is_quiet())
             return;
@@ -137,7 +136,7 @@ static int at_the_point(pid_t held, int held_status)
     if (victim->tid != victim->process) {
         if (!end_thread(victim->tid, held, held_status))
             return trouble("the thread does not end");
-        pid_t dead = then != NULL && strcmp(then, "lives") == 0 ? somebody_dies() : 0;
+        pid_t dead = then != NULL && strcmp(then, "lives") == 0 ? find_false_kill() : 0;
         if (dead != 0)
             printf("    false kill: %d; thread ended at: %s\nfalse-kill ", dead, where);
         return end_of_all(where, 0);
@@ -152,7 +151,7 @@ static int at_the_point(pid_t held, int held_status)
         if (left)
             printf("    survivors beside the driver; killed at: %s\n", where);
     } else {
-        let_driver_go_on();
+        await_quiet_driver();
     }
     return end_of_all(where, left);
 }
@@ -163,14 +162,14 @@ static int run_to(long k)
     pid_t tid;
     bool only_look = k == 0;
     int64_t until = now_ms() + TO_THE_POINT;
-    while ((tid = next(&status, until)) > 0) {
+    while ((tid = next_stop(&status, until)) > 0) {
         if (WIFSTOPPED(status)) {
-            bool boundary = is_boundary(tid, status);
+            bool boundary = note_stop(tid, status);
             if (boundary && only_look && !reached_end)
                 putchar(letter(tid));
             if (boundary && (--k == 0 || reached_end))
                 return only_look ? (putchar('\n'), absent()) : at_the_point(tid, status);
-            let_go_on(tid, status, true);
+            resume(tid, status, true);
         } else if (tid == driver) {
             return trouble("the driver ended by itself");
         }

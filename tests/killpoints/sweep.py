@@ -1,8 +1,8 @@
 """Kill a process at every system call boundary of each entry point, and count what outlives it.
 
-``sweep.py TOOL [--at-most N] [--table FILE] [TITLE...]``, TOOL being sweep.c compiled. Each point is a run of its own: a
-tracer, and a driver forked from this process. Where there are more points than ``--at-most``, so many, evenly chosen.
-``--jobs`` at a time.
+``sweep.py TOOL [--at-most N] [--table FILE] [TITLE...]``, where TOOL is sweep.c, compiled. Each
+point is a run of its own: a tracer, and a driver forked from this process. Where there are more
+points than ``--at-most``, that many are tried, evenly chosen. ``--jobs`` runs go side by side.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 DENIED = 8
 TESTS = Path(__file__).absolute().parents[1]
-STEP = 13  # through an interpreter's start, and where nobody can know his parent
-NEAR = 4  # a boundary may be some earlier or later in another run
+STEP = 13  # through an interpreter's start, and while a process cannot know its parent
+NEAR = 4  # in another run the same boundary may have a number that differs by so much
 SETTLE = 150  # milliseconds
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -39,7 +39,7 @@ class Point(NamedTuple):
 
 
 class Row:
-    """What came of one entry and one victim."""
+    """The results of one entry and one victim."""
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
@@ -83,7 +83,7 @@ class Row:
 
 
 def start(tool: str, k: int, entry: Entry) -> tuple[int, int]:
-    """A tracer for the K-th point, which is the driver's parent: its PID, and what to read its words from."""
+    """Start a tracer, the driver's parent, for the K-th point. Return its PID and its output pipe."""
     sys.stdout.flush()
     reader, writer = os.pipe()
     tracer = os.fork()
@@ -116,10 +116,10 @@ def drive(gate: int, k: int, entry: Entry) -> NoReturn:
         os.dup2(null, 1)
         os.dup2(null, 2)
         os.close(null)
-        del sys.modules["__main__"].__file__  # nothing for multiprocessing to run again in its children
+        del sys.modules["__main__"].__file__  # or multiprocessing would run it again in its children
         entry.start()
     except BaseException as error:
-        if k == 0:  # nobody was killed
+        if k == 0:  # no process was killed
             os.write(errors, f"driver: {error!r}\n".encode())
             os._exit(1)
     while True:
@@ -150,13 +150,13 @@ def points(tool: str, entry: Entry, numbers: Iterator[int], jobs: int) -> Iterat
         more = more and len(running) >= jobs
         if running:
             pid, status = os.wait()
-            if pid not in running:  # we are the next subreaper up
+            if pid not in running:  # this process is the subreaper above the tracer
                 sys.exit(f"sweep: {pid} was left behind by the tracer")
             yield read(*running.pop(pid), status)
 
 
 def chosen(letters: str) -> Iterator[int]:
-    """The points where there is a victim; of those far inside an interpreter's start, some."""
+    """The points at which there is a victim; in an interpreter's start, only some of them."""
     for k in range(1, len(letters) + 1):
         near = letters[max(0, k - 1 - NEAR) : k + NEAR]
         if "." in near or (near.strip("-") and k % STEP == 0):
@@ -178,7 +178,7 @@ def sweep(tool: str, entry: Entry, at_most: int, jobs: int) -> Row:
         row.add(point)
     for point in points(tool, entry, count(len(letters) + 1), 1):
         row.add(point)
-        if "end" in point.words:  # this run was not longer than the one that was counted
+        if "end" in point.words:  # this run had no more boundaries than the counted one
             break
     return row
 
@@ -220,7 +220,7 @@ def main() -> None:
     since = time.monotonic()
     rows = []
     with own_temporary_files() as directory:
-        tool = str(shutil.copy(compiled, directory))  # others run it too
+        tool = str(shutil.copy(compiled, directory))  # other users run it too
         os.environ.update(TOOL=tool, PDEATHSIG_QUIET="1")
         from killpoints.entries import ENTRIES
 

@@ -1,4 +1,4 @@
-/* Who is there, and what they do. */
+/* The traced threads and processes, and what they did. */
 #include "sweep.h"
 
 #include <fcntl.h>
@@ -19,10 +19,10 @@ pid_t driver;
 bool counting, reached_end, blind;
 static struct task tasks[TASKS];
 static int count, leaves;
-static bool driver_is_through;
+static bool driver_has_returned;
 static pid_t spawning_thread;
 
-/* Whether that variable's TEXT is in it; a TEXT that begins with ^, at the beginning. */
+/* Whether the text contains the variable's TEXT; or begins with it, if the variable has ^TEXT. */
 static bool wanted(const char *name, const char *text)
 {
     const char *value = getenv(name);
@@ -76,7 +76,7 @@ void note_death(pid_t tid)
     task_of(tid)->dead = true;
 }
 
-void wake_the_stopped(void)
+void interrupt_stopped(void)
 {
     for (int i = 0; i < count; i++) {
         if (tasks[i].listens && !tasks[i].dead)
@@ -131,22 +131,22 @@ struct task *find_victim(void)
     return found == NULL || found->dead ? NULL : found;
 }
 
-bool all_leaves_are_there(void)
+bool all_leaves_are_ready(void)
 {
     const char *wants = getenv("LEAVES");
     return leaves >= (wants == NULL ? 1 : atoi(wants));
 }
 
-static void note_word(const struct task *task, int word)
+static void note_mark(const struct task *task, int mark)
 {
-    counting |= word == BEGIN;
-    if (word == THREAD)
+    counting |= mark == BEGIN;
+    if (mark == THREAD)
         spawning_thread = task->tid;
-    if (word == END && task->process == driver)
-        driver_is_through = true;
-    else if (word == END)
+    if (mark == END && task->process == driver)
+        driver_has_returned = true;
+    else if (mark == END)
         leaves++;
-    reached_end = driver_is_through && all_leaves_are_there();
+    reached_end = driver_has_returned && all_leaves_are_ready();
 }
 
 static void note_exec(struct task *task)
@@ -164,37 +164,39 @@ static void note_exec(struct task *task)
     task->may_ask = wanted("BLIND", program);
 }
 
-enum place { OURS, PROC, OTHER };
+enum path_kind { PDEATHSIG_FILE, PROC_FILE, OTHER_FILE };
 
-static enum place place_of(pid_t tid, uint64_t address)
+static enum path_kind path_kind_of(pid_t tid, uint64_t address)
 {
     char path[256] = "";
     struct iovec here = {path, sizeof path - 1}, there = {(void *)(uintptr_t)address, sizeof path - 1};
-    if (process_vm_readv(tid, &here, 1, &there, 1, 0) <= 0) { /* the end of the mapping is near */
+    if (process_vm_readv(tid, &here, 1, &there, 1, 0) <= 0) { /* the mapping ends within this size */
         there.iov_len = 4096 - address % 4096 < sizeof path ? 4096 - address % 4096 : sizeof path - 1;
         if (process_vm_readv(tid, &here, 1, &there, 1, 0) <= 0)
-            return OTHER;
+            return OTHER_FILE;
     }
     bool ours = strstr(path, "site-packages/pdeathsig/") != NULL || strstr(path, "site-packages/_pdeathsig") != NULL;
-    return ours ? OURS : strncmp(path, "/proc/", 6) == 0 ? PROC : OTHER;
+    return ours ? PDEATHSIG_FILE : strncmp(path, "/proc/", 6) == 0 ? PROC_FILE : OTHER_FILE;
 }
 
 static void note_entry(struct task *task, const struct __ptrace_syscall_info *info)
 {
     task->call = (long)info->entry.nr;
     if (task->call == SYS_close)
-        note_word(task, (int)info->entry.args[0]);
+        note_mark(task, (int)info->entry.args[0]);
     struct task *main_thread = task_of(task->process);
     if (task->call == SYS_prctl && info->entry.args[0] == PR_SET_PDEATHSIG)
         main_thread->armed = true;
     if (main_thread->is_python && (task->call == SYS_openat || task->call == SYS_newfstatat)) {
-        enum place place = place_of(task->tid, info->entry.args[1]);
-        main_thread->starting =
-            place == OTHER ? main_thread->starting || main_thread->armed : place != OURS && main_thread->starting;
+        enum path_kind kind = path_kind_of(task->tid, info->entry.args[1]);
+        if (kind == OTHER_FILE)
+            main_thread->starting |= main_thread->armed;
+        else if (kind == PDEATHSIG_FILE)
+            main_thread->starting = false;
     }
 }
 
-bool is_boundary(pid_t tid, int status)
+bool note_stop(pid_t tid, int status)
 {
     struct task *task = task_of(tid);
     int event = status >> 16;
@@ -224,12 +226,12 @@ void describe(pid_t tid, int status, char *text, size_t size)
     char name[64];
     read_all(tid, "comm", name, sizeof name);
     name[strcspn(name, "\n")] = '\0';
-    const char *who = tid == driver ? "main thread" : task->process == driver ? "another thread" : name;
+    const char *task_name = tid == driver ? "main thread" : task->process == driver ? "another thread" : name;
     struct __ptrace_syscall_info info = {0};
     if (status >> 16 != 0)
-        snprintf(text, size, "%s, event %d", who, status >> 16);
+        snprintf(text, size, "%s, event %d", task_name, status >> 16);
     else if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) >= 0 && info.op == PTRACE_SYSCALL_INFO_ENTRY)
-        snprintf(text, size, "%s, entry of system call %d", who, (int)info.entry.nr);
+        snprintf(text, size, "%s, entry of system call %d", task_name, (int)info.entry.nr);
     else
-        snprintf(text, size, "%s, exit of system call %ld: %lld", who, task->call, (long long)info.exit.rval);
+        snprintf(text, size, "%s, exit of system call %ld: %lld", task_name, task->call, (long long)info.exit.rval);
 }

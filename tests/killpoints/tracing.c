@@ -1,4 +1,4 @@
-/* To stop and to go on. */
+/* Waiting for the traced threads, and resuming them. */
 #include "sweep.h"
 
 #include <errno.h>
@@ -21,7 +21,7 @@ int64_t now_ms(void)
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-pid_t next(int *status, int64_t until)
+pid_t next_stop(int *status, int64_t until)
 {
     sigset_t child;
     sigemptyset(&child);
@@ -39,7 +39,7 @@ pid_t next(int *status, int64_t until)
     }
 }
 
-void let_go_on(pid_t tid, int status, bool traced)
+void resume(pid_t tid, int status, bool traced)
 {
     int event = status >> 16, sig = WSTOPSIG(status);
     bool group_stop = event == PTRACE_EVENT_STOP && sig != SIGTRAP;
@@ -55,18 +55,19 @@ bool is_entry(pid_t tid, int status)
            ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) >= 0 && info.op == PTRACE_SYSCALL_INFO_ENTRY;
 }
 
-/* Whatever it was about to call, it calls exit(2). */
-static void let_it_exit(pid_t tid, int status)
+/* Resumes the thread, and replaces the system call that it is about to make by exit(2). */
+static void resume_to_exit(pid_t tid, int status)
 {
 #ifdef __x86_64__
     if (is_entry(tid, status))
         ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, regs.orig_rax), (long)SYS_exit);
 #endif
-    let_go_on(tid, status, true);
+    resume(tid, status, true);
 }
 
-/* A thread cannot be killed. It ends at the next system call that it makes, or goes back to after an interruption. Who
- * is held meanwhile is let go on first only where the thread waits for him. */
+/* A thread cannot be killed. It ends at its next system call, or at the one that it restarts after
+ * an interruption. The held thread is resumed before that only if the victim seems to wait for it.
+ * */
 bool end_thread(pid_t victim, pid_t held, int held_status)
 {
     int status;
@@ -74,25 +75,25 @@ bool end_thread(pid_t victim, pid_t held, int held_status)
     int64_t until = now_ms() + FOR_A_THREAD;
     bool holding = held != victim;
     if (!holding)
-        let_it_exit(held, held_status);
+        resume_to_exit(held, held_status);
     while (now_ms() < until) {
         ptrace(PTRACE_INTERRUPT, victim, 0, 0);
-        while ((tid = next(&status, now_ms() + A_WHILE)) > 0) {
+        while ((tid = next_stop(&status, now_ms() + A_WHILE)) > 0) {
             if (tid == victim && !WIFSTOPPED(status)) {
                 if (holding)
-                    let_go_on(held, held_status, true);
+                    resume(held, held_status, true);
                 return true;
             }
             if (!WIFSTOPPED(status))
                 continue;
-            is_boundary(tid, status);
+            note_stop(tid, status);
             if (tid == victim)
-                let_it_exit(tid, status);
+                resume_to_exit(tid, status);
             else
-                let_go_on(tid, status, true);
+                resume(tid, status, true);
         }
         if (holding && now_ms() > until - FOR_A_THREAD / 2) {
-            let_go_on(held, held_status, true);
+            resume(held, held_status, true);
             holding = false;
         }
     }
