@@ -1,6 +1,6 @@
-"""The boundary between Python and C, and how the C is compiled.
+"""How the C extension is compiled.
 
-What crosses is declared in c_src/pdeathsig.h. setup.py reads this file; nothing runs it by hand.
+c_src/pdeathsig.h declares what Python can call. setup.py reads this file; do not run it by hand.
 """
 
 import os
@@ -38,8 +38,8 @@ def ffibuilder() -> Any:
         include_dirs=["c_src"],
         define_macros=[("_GNU_SOURCE", "1")] + [("Py_LIMITED_API", f"0x03{OLDEST:02x}0000")] * ABI3,
         extra_compile_args=["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"] + ["-Werror"] * WERROR,
-        libraries=["rt", "pthread"],  # glibc before 2.34 keeps timers and threads apart
-        extra_link_args=["-Wl,--as-needed"],  # ... and later it does not: two libraries less to open at start-up
+        libraries=["rt", "pthread"],  # before glibc 2.34, timers and threads are libraries of their own
+        extra_link_args=["-Wl,--as-needed"],  # from then on they are not: two libraries less at start-up
         py_limited_api=ABI3,
     )
     return ffi

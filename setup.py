@@ -15,8 +15,9 @@ build_ffi = runpy.run_path("build_ffi.py")
 class build_startup(Command):
     """Put startup/* at the top of site-packages, the only place where site.py reads *.pth.
 
-    A build sub-command as setuptools documents them (setuptools.command.build.SubCommand). In an editable install
-    nothing reaches site-packages by way of build_lib; there, install_lib is the root of the wheel being made.
+    setuptools documents such sub-commands at setuptools.command.build.SubCommand. An editable
+    install copies nothing from build_lib to site-packages. There, install_lib is the root of the
+    new wheel.
     """
 
     files = ["startup/pdeathsig.pth", "startup/_pdeathsig_start.py"]
@@ -73,7 +74,7 @@ class build_guard(Command):
 
 
 class install_guard(Command):
-    """... and among the scripts, where a shell finds it."""
+    """Copy the guard to the scripts, where a shell finds it."""
 
     user_options = []
 
@@ -104,7 +105,10 @@ class install_all(install):
 
 
 class build_abi3(build_ext):
-    """Python 3.15 prefers `.abi3-x86_64-linux-gnu.so`, a name under which no older Python finds it."""
+    """Name the extension `.abi3.so`.
+
+    Python 3.15 prefers `.abi3-x86_64-linux-gnu.so`, which no older Python finds.
+    """
 
     def get_ext_filename(self, fullname):
         name = super().get_ext_filename(fullname)
@@ -120,8 +124,9 @@ if build_ffi["EXTENSION"]:
     if build_ffi["ABI3"]:
         options["bdist_wheel"] = {"py_limited_api": f"cp3{build_ffi['OLDEST']}"}
 
-# Leave nothing behind: an old build/ puts deleted modules into the next wheel and ignores changed compiler flags,
-# an old *.egg-info puts files that MANIFEST.in no longer names into the next sdist.
+# Build in a temporary directory. An old build/ puts deleted modules into the next wheel, and
+# ignores changed compiler flags. An old *.egg-info puts files that MANIFEST.in no longer names into
+# the next sdist.
 with tempfile.TemporaryDirectory(prefix="pdeathsig-build-") as scratch:
     options["build"] = {"build_base": scratch}
     options["egg_info"] = {"egg_base": scratch}

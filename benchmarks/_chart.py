@@ -1,4 +1,7 @@
-"""A small line chart in SVG, legible on white and on black: a logarithmic scale, names at the ends of the lines."""
+"""A small line chart in SVG, legible on white and on black.
+
+It has a logarithmic scale, and names at the ends of the lines.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 680, 320
 LEFT, RIGHT, TOP, BOTTOM = 52, 528, 44, 268
-LABEL = 17  # from one line's name to the next at least
+LABEL = 17  # the least distance between the names of two lines
 INK = "#768390"
 
 
@@ -20,7 +23,7 @@ class Line(NamedTuple):
 
 
 def chart(title: str, below: str, positions: Sequence[float], lines: Sequence[Line]) -> str:
-    """Positions are the same distance apart, whatever their numbers. The last line is drawn on top."""
+    """Draw the chart. All positions are equally spaced. The last line is on top."""
     everything = [value for line in lines for value in line.values]
     least, most = math.log10(min(everything)) - 0.2, math.log10(max(everything)) + 0.1
 
@@ -56,7 +59,7 @@ def chart(title: str, below: str, positions: Sequence[float], lines: Sequence[Li
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
-    """Moved downwards where they would touch each other, and then all of them up into the chart again."""
+    """Move the names apart where they would touch, then all of them up into the chart again."""
     moved: dict[int, float] = {}
     last = -math.inf
     for index in sorted(range(len(heights)), key=lambda index: heights[index]):

@@ -1,8 +1,10 @@
-"""Who starts trees and ends them in one way, for benchmarks/ending.py: for every size read, a line, it answers with
-another: milliseconds from the ask until all are gone and reaped.
+"""The process that starts trees and ends them in one way, for benchmarks/ending.py.
 
-_ender.py WAY GUARD CGROUP SLEEPERS...: pdeathsig-run, a cgroup directory or "", and the command that is sleepers.c or
-sleepers.py.
+It reads sizes, a line each, and answers with a line: the milliseconds from the request to end the
+tree until all of its processes are gone and reaped.
+
+_ender.py WAY GUARD CGROUP SLEEPERS...: GUARD is pdeathsig-run, CGROUP a cgroup directory or "", and
+SLEEPERS the command of sleepers.c or sleepers.py.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ import pdeathsig
 
 PR_SET_CHILD_SUBREAPER = 36
 WAY, GUARD, CGROUP, *SLEEPERS = sys.argv[1:]
-GRACE = 60  # seconds: all end at the signal, or this is seen
+GRACE = 60  # seconds; a process that does not end at the signal would make the result stand out
 
 Ask = Callable[[], None]
 
 
 class Tree:
-    """So many processes, all asleep."""
+    """A tree of that many processes, all asleep."""
 
     def __init__(self, size: int, *prefix: str, pass_fds: tuple[int, ...] = ()) -> None:
         pipe = subprocess.PIPE
@@ -62,7 +64,7 @@ def reap_all() -> None:
 
 
 def by_guard(size: int, sig: str) -> float:
-    """The ask is what the library's lifeline says when this process dies: nobody has its other end any more."""
+    """Ask by closing the lifeline's last write end, as the death of the library's process does."""
     lifeline, ours = os.pipe()
     prefix = [GUARD, "--signal", sig, "--grace", str(GRACE), "--lifeline", str(lifeline), "--"]
     tree = Tree(size, *prefix, pass_fds=(lifeline,))
@@ -81,7 +83,7 @@ def ended_all(ended: pdeathsig.Ended, size: int) -> None:
 
 
 def by_psutil(size: int) -> float:
-    """The recipe of psutil's documentation; as a subreaper, we are told of each end."""
+    """The recipe of psutil's documentation. As a subreaper, this process can wait for each end."""
     tree = Tree(size)
 
     def ask() -> None:

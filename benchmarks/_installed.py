@@ -1,4 +1,4 @@
-"""Virtual environments with pdeathsig as users have it: installed from a wheel, its bytecode written."""
+"""Virtual environments with pdeathsig installed from a wheel, and with its bytecode written."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _FROM_SOURCE = re.compile(r"^# code object from '?(/.*\.py)'?$", re.M)
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours, without what would change how a Python starts."""
+    """This process's environment, without the variables that change how a Python starts."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PDEATHSIG", "VIRTUAL_ENV"))} | more
 
 
 def venv(directory: Path, *, pip: bool = False) -> Path:
-    """A new virtual environment; returns its python."""
+    """Create a virtual environment, and return its python."""
     _run(sys.executable, "-m", "venv", *([] if pip else ["--without-pip"]), directory)
     return directory / "bin" / "python"
 
@@ -34,15 +34,18 @@ class Wheel:
         self._wheel = wheel or self._built()
 
     def python(self, name: str = "pdeathsig") -> Path:
-        """The python of a new environment that has pdeathsig and what it depends on, and nothing else."""
+        """Create an environment with pdeathsig and its dependencies only, and return its python."""
         python = venv(self._scratch / name)
         self.pip_install(python, self._wheel)
         check_warm(python, "import pdeathsig.auto, pdeathsig._family.membership, ctypes")
         return python
 
     def pip_install(self, python: Path, what: str | Path) -> None:
-        """Into the environment of ``python``, which needs no pip for that: one would bring a setuptools along, whose
-        own .pth has a start-up cost too."""
+        """Install into the environment of ``python``.
+
+        The environment itself needs no pip: with pip comes setuptools, and its .pth costs start-up
+        time.
+        """
         self._pip("--python", python, "install", what)
 
     def _built(self) -> Path:
@@ -60,20 +63,22 @@ def site_packages(python: Path) -> Path:
 
 
 def check_warm(python: Path, code: str) -> None:
-    """Run ``code``, which may import pdeathsig, twice: the second time nothing may be compiled. And pdeathsig must come
-    from the environment."""
+    """Run ``code`` twice. The second time nothing may be compiled.
+
+    If the code imports pdeathsig, that must come from the environment.
+    """
     for _ in range(2):
         verbose = _run(python, "-v", "-c", code, cwd=python.parent).stderr
     cold = _FROM_SOURCE.findall(verbose)
     if cold:
-        raise SystemExit(f"{python}: no bytecode for {', '.join(cold)}: run once as a user who may write there")
+        raise SystemExit(f"{python}: no bytecode for {', '.join(cold)}: run once as a user with write permission there")
     origin = _run(python, "-c", "import pdeathsig; print(pdeathsig.__file__)", cwd=python.parent).stdout.strip()
     if not Path(origin).is_relative_to(python.parent.parent):
         raise SystemExit(f"{python}: pdeathsig comes from {origin}")
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A program that must succeed."""
+    """Run a program that must succeed."""
     quiet = subprocess.DEVNULL
     ran = subprocess.run(command, check=False, env=environment(), cwd=cwd, stdin=quiet, capture_output=True, text=True)
     if ran.returncode:

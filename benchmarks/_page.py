@@ -1,7 +1,7 @@
-"""Run everything in benchmarks/, and write what it says into docs/benchmarks.md, and the plots beside it.
+"""Run all benchmarks, and write their output into docs/benchmarks.md, and the plots beside it.
 
-_page.py [--quick] [--page FILE]: a light share of the runs; another file, with the plots in its folder. A quick run
-needs the latter.
+_page.py [--quick] [--page FILE]: --quick makes fewer runs; --page names another file, and the plots
+go into its folder. --quick needs --page.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
 
 
 def machine() -> str:
-    """What the scripts do not say themselves."""
+    """A description of the machine, as far as the scripts do not print it."""
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
     memory = re.search(r"^MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text(), re.M)
     processor = model[1] if model else "unknown processor"
@@ -52,7 +52,7 @@ def machine() -> str:
 
 
 def wheel(scratch: Path) -> Path:
-    """One for all scripts."""
+    """Build one wheel for all scripts."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps"]
     subprocess.run([*pip, "-w", scratch, ROOT], check=True, cwd=scratch)
     (built,) = scratch.glob("*.whl")
@@ -60,7 +60,7 @@ def wheel(scratch: Path) -> Path:
 
 
 def output(script: str, options: list[str]) -> str:
-    """What it prints, which is also shown here as it comes."""
+    """Run a script, show its output as it comes, and return it."""
     lines = []
     command: list[str | Path] = [sys.executable, "-u", HERE / f"{script}.py", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -74,7 +74,7 @@ def output(script: str, options: list[str]) -> str:
 
 
 def as_markdown(printed: str) -> Iterator[str]:
-    """Tables stay; headings are paragraphs, goals a list."""
+    """Keep the tables; turn headings into paragraphs, and goals into a list."""
     for line in printed.splitlines():
         yield f"- {line}" if line.startswith("goal: ") else line
 

@@ -1,5 +1,8 @@
-"""What the benchmarks share: variants run in turn, in a new order every round, so that whatever else the machine does
-slows all of them alike; then medians, what they differ by, and a table."""
+"""Run variants side by side, and print medians, differences and a table.
+
+The variants run in turn, in a new order every round, so that the other load of the machine slows
+all of them alike.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ _Z = 1.96  # 95 %
 
 
 def arguments(about: str | None, **paths: str) -> argparse.Namespace:
-    """``--quick`` and ``--wheel``, which every benchmark has, and options that take a path: their names and help."""
+    """Parse ``--quick`` and ``--wheel``, which every benchmark has, and the given path options.
+
+    :param paths: the name and the help of each option that takes a path.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a light share of the runs")
     parser.add_argument("--wheel", type=_existing, help="measure this wheel, not one built from this checkout")
@@ -35,7 +41,7 @@ def _existing(path: str) -> Path:
 
 
 def alternate(variants: Mapping[Name, Callable[[], Sample]], rounds: int, seed: int = 1) -> dict[Name, list[Sample]]:
-    """Every variant once a round. The i-th samples of all variants are from one round, and so are pairs."""
+    """Run every variant once a round. The i-th samples of all variants are from the same round."""
     order = random.Random(seed)
     names = list(variants)
     samples: dict[Name, list[Sample]] = {name: [] for name in names}
@@ -61,7 +67,7 @@ def ratios(samples: Iterable[float], base: Iterable[float]) -> list[float]:
 
 
 def interval(samples: Sequence[float]) -> tuple[float, float]:
-    """The 95 % confidence interval of the median by the sign test: it assumes nothing of the distribution."""
+    """The 95 % confidence interval of the median by the sign test: it assumes no distribution."""
     ranked = sorted(samples)
     below = max(0, math.floor(len(ranked) / 2 - _Z * math.sqrt(len(ranked)) / 2) - 1)
     return ranked[below], ranked[-1 - below]
@@ -94,7 +100,7 @@ def heading(text: str) -> None:
 
 
 def machine(python: Path) -> str:
-    """Where the numbers come from."""
+    """A line about the machine and the Python."""
     version = subprocess.run([python, "-V"], check=True, capture_output=True, text=True).stdout.strip()
     load = " ".join(f"{load:.1f}" for load in os.getloadavg())
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
@@ -102,7 +108,7 @@ def machine(python: Path) -> str:
 
 
 def compiled(source: Path, directory: Path) -> Path:
-    """A C program."""
+    """Compile a C program, and return its path."""
     program = directory / source.stem
     subprocess.run(["cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-o", program, source], check=True)
     return program

@@ -1,6 +1,6 @@
-"""A parent, for benchmarks/spawn.py: for every request read, a line of JSON, it measures, and answers with such a line.
+"""A parent, for benchmarks/spawn.py: it reads requests, a line of JSON each, measures, and answers.
 
-_spawner.py BYTES: so much memory it has touched, in pages of 4 KiB, as a Python heap has them.
+_spawner.py BYTES: the memory that it touches, in pages of 4 KiB like those of a Python heap.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # the last: pdeathsig is the installed one
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # last, so that the installed pdeathsig is imported
 
 import pdeathsig
 from benchmarks._side_by_side import alternate
@@ -39,8 +39,11 @@ STARTS: dict[str, Start] = {
 
 
 def spawn_and_wait(ways: list[str], thread: str, rounds: int, seed: int) -> dict[str, list[float]]:
-    """Milliseconds. Every other start is not timed: it leaves the caches to the next in its own way; and after a fork,
-    who writes to memory next copies pages, and the fork is to blame."""
+    """The milliseconds of each start.
+
+    Before each timed start there is an untimed one in the same way. It leaves the caches as that
+    way does, and pays for the pages that are copied after a fork in another way.
+    """
 
     def sample(start: Start) -> float:
         start(TRUE).wait()
@@ -70,10 +73,12 @@ def spawns_a_second(way: str, threads: int) -> float:
 
 
 def slow_exec(way: str, thread: str, program: str, work: str) -> tuple[float, float]:
-    """What another thread gets done while ``program``, whose exec is slow, is being started: the share of what it gets
-    done undisturbed, and for how many milliseconds it got nothing done.
+    """Measure how much another thread gets done while a program with a slow exec is being started.
 
-    :param work: "Python": it runs Python code; "spawn": it starts programs, in the same way.
+    :param work: "Python": the thread runs Python code; "spawn": it starts programs, in the same
+    way. :returns: the share of the work that it gets done undisturbed, and for how many
+    milliseconds it got
+        nothing done.
     """
     start = STARTS[way]
     done, longest, stop = 0, 0.0, False

@@ -1,8 +1,8 @@
-"""What one arming costs, against the two bare system calls that it cannot do without.
+"""What one arming costs, against the two bare system calls that it needs.
 
-Every variant has a process of its own, which for a number read makes so many calls and says how long they took: the
-calls again and again, so all but the first of them re-arm. The bare system calls are timed by a C program's own loop.
-Nothing here waits for anything, so what counts is processor time, to which being preempted does not add.
+Every variant has a process of its own. It reads a number, makes so many calls, and prints how long
+they took. All calls but the first re-arm. A C program times the bare system calls. The calls never
+wait, so processor time is measured, which does not include preemption.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks._side_by_side import alternate, arguments, compiled, goal, headi
 BARE = "prctl + getppid in C"
 THREAD = 'pdeathsig.arm(parent="thread")'
 PRCTL = "prctl.set_pdeathsig(9), python-prctl"
-# The variants in Python: what is called, and what is done before.
+# The variants in Python: the statement that is timed, and the setup.
 PYTHON = {
     THREAD: ("arm(parent='thread')", "from pdeathsig import arm"),
     'pdeathsig.arm(SIGTERM, parent="thread")': ("arm(SIGTERM, parent='thread')", "from pdeathsig import arm"),
@@ -48,7 +48,7 @@ for line in sys.stdin:
     loop(int(line) // 10)
     print(loop(int(line)), flush=True)
 """
-LOOP_NS = 3e6  # so long is one variant's share of a round
+LOOP_NS = 3e6  # the length of one variant's loop in a round
 
 
 class Worker:
@@ -61,7 +61,7 @@ class Worker:
         self._calls = max(10, round(LOOP_NS / self.nanoseconds()))
 
     def nanoseconds(self) -> float:
-        """What one call takes, on average over a loop."""
+        """The time of one call, on average over a loop."""
         assert self._process.stdin is not None and self._process.stdout is not None
         print(self._calls, file=self._process.stdin, flush=True)
         return int(self._process.stdout.readline()) / self._calls
@@ -75,7 +75,7 @@ def python_worker(python: Path, statement: str, setup: str, directory: Path) -> 
 
 
 def python_with_prctl(scratch: Path, wheel: Wheel, install: bool) -> Path | None:
-    """A python that has python-prctl, which takes a C compiler and libcap's headers to install."""
+    """A python that has python-prctl. Its installation needs a C compiler and libcap's headers."""
     if importlib.util.find_spec("prctl") is not None:
         return Path(sys.executable)
     if not install:

@@ -1,5 +1,6 @@
-/* What benchmarks/arm.py compares with: the two bare system calls that arming takes, in a loop of its own. For every
- * number read, does them so many times and prints how many nanoseconds of processor time that took. */
+/* The two bare system calls that arming needs, for benchmarks/arm.py to compare with. For every
+ * number that it reads, it makes them so many times and prints the nanoseconds of processor time.
+ * */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@ int main(void)
     long n;
     pid_t parent = getppid();
     while (scanf("%ld", &n) == 1) {
-        loop(n / 10, parent); /* it has slept since the last round */
+        loop(n / 10, parent); /* warms up after the sleep since the last round */
         printf("%lld\n", loop(n, parent));
         fflush(stdout);
     }

@@ -1,13 +1,16 @@
-"""How long it takes to end a tree: the guard, kill_tree and the psutil recipe against cgroup.kill, which is
-the limit: one write, after which the kernel kills all.
+"""How long it takes to end a tree: the guard, kill_tree and the psutil recipe against cgroup.kill.
 
-Run it as: python benchmarks/ending.py [--quick] [--svg FILE]. The cgroup needs root and a cgroup v2 with cgroup.kill
-(Linux 5.14); without it, the ratios are to the guard.
+cgroup.kill is the limit: one write, after which the kernel kills all.
 
-The tree is asleep, of processes with ten children each at most: Python's, forked, as a server's workers are; then the
-smallest there are, which die three times as fast. The time is that from the ask until all are gone and reaped, by the
-guard or by a subreaper. The guard is asked through its lifeline. Every way once a round, in a new order, and asked for
-by a process of its own: one that has just reaped hundreds is scheduled otherwise.
+Run it as: python benchmarks/ending.py [--quick] [--svg FILE]. The cgroup needs root and a cgroup v2
+with cgroup.kill (Linux 5.14). Without it, the ratios are to the guard.
+
+The processes of the tree sleep, and have at most ten children each. First they are forked Pythons,
+like a server's workers. Then they are the smallest possible programs, which die three times as
+fast. The time is from the request until all are gone and reaped, by the guard or by a subreaper.
+The guard gets the request through its lifeline. Every way runs once a round, in a new order. Each
+way has a process of its own, because the kernel schedules a process differently after it reaped
+hundreds.
 """
 
 from __future__ import annotations
@@ -88,7 +91,7 @@ class Ender:
 
 @contextmanager
 def own_cgroup() -> Iterator[Path | None]:
-    """A new cgroup that can be killed, if we may make one."""
+    """A new cgroup that can be killed; None if this user may not make one."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in (Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"):
         cgroup = mount / f"pdeathsig-bench-{os.getpid()}"

@@ -1,8 +1,8 @@
-"""What the binding costs in Go, by its own SysProcAttr.Pdeathsig on a locked thread, and here: each against the same
-start of /bin/true without it.
+"""What binding a child costs in Go and here, each against the same start of /bin/true without it.
 
-Go's Pdeathsig is the kernel's: it follows the thread, which the caller must keep (LockOSThread) as long as the child
-lives; and the child compares getppid() before it execs.
+In Go, SysProcAttr.Pdeathsig binds on a locked thread. It follows the thread, as the kernel does, so
+the caller must keep the thread (LockOSThread) as long as the child lives. The child compares
+getppid() before its exec.
 """
 
 from __future__ import annotations

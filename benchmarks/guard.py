@@ -1,10 +1,12 @@
-"""What a guard costs: to start and stop /bin/true under it, and its memory while it waits; pdeathsig-run against the
-small inits of the distributions and against setpriv, which becomes the command and guards nothing below it.
+"""What a guard costs: the time to start and stop /bin/true under it, and its memory while it waits.
+
+pdeathsig-run runs against the small inits of the distributions, and against setpriv, which becomes
+the command and guards nothing below it.
 
 Run it as: python benchmarks/guard.py [--quick]. Peers that are not installed are left out.
 
-Memory is the Pss and Private_Dirty of all of the guard's processes together, without the command, which is a cat that
-has answered once.
+Memory is the Pss and Private_Dirty of all of the guard's processes together, without the command.
+The command is a cat that answered once.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ DEADLINE = 10.0
 
 
 def prefixes(python: Path) -> dict[str, list[str]]:
-    """What each puts before the command."""
+    """The words that each guard puts before the command."""
     found: dict[str, list[str]] = {BARE: [], OURS: [str(python.with_name("pdeathsig-run")), "--"]}
     for name, (program, *options) in PEERS.items():
         path = shutil.which(program)
@@ -54,7 +56,7 @@ def prefixes(python: Path) -> dict[str, list[str]]:
 
 
 def start_and_wait(prefix: list[str], env: dict[str, str]) -> float:
-    """Milliseconds. Only the second of two is timed: the first finds the caches as another has left them."""
+    """The milliseconds of the second of two runs: the first finds another guard's caches."""
     command = [*prefix, TRUE]
     took = 0.0
     for _ in range(2):
@@ -82,7 +84,7 @@ def memory(prefix: list[str], env: dict[str, str]) -> tuple[int, int, int]:
 
 
 def below(pid: int) -> list[int]:
-    """This process and all below it."""
+    """The PIDs of this process and of all below it."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(descendant for child in children for descendant in below(int(child)))]
 

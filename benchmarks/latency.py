@@ -1,9 +1,10 @@
-"""From the parent's death to the child's: what pdeathsig's way round adds to the kernel's own SIGKILL.
+"""The time from the parent's death to the child's: what pdeathsig adds to the kernel's own SIGKILL.
 
-For every trial a parent starts a child, which arms itself and waits; the children differ in nothing but the arming. The
-parent is killed, and the clock read when its pidfd says that it is gone, and when the child's does.
+In every trial a parent starts a child, which arms itself and waits. The children differ only in the
+arming. This program kills the parent, and reads the clock when the pidfds report each death.
 
-Parent and child wait on a pipe that this program holds, and this program reaps orphans: nothing can be left behind.
+Parent and child wait on a pipe that this program holds, and it reaps orphans, so nothing stays
+behind.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from benchmarks._side_by_side import (
 
 PR_SET_CHILD_SUBREAPER = 36
 DEADLINE = 10.0  # seconds until a death counts as missing
-ENOUGH = 0.9  # of the trials must tell the two deaths apart, else the rest says nothing
+ENOUGH = 0.9  # the share of trials that must tell the two deaths apart
 
 RAW = "PR_SET_PDEATHSIG, SIGKILL by ctypes"
 NOTICE = "pdeathsig.arm()"
@@ -60,7 +61,8 @@ os.write(1, b"%d" % os.getpid())
 os.read(0, 1)
 """
 
-# Microseconds until the child is gone: since the kill, and since the parent is gone. None: looked too late to tell.
+# Microseconds until the child is gone: since the kill, and since the parent's end. None: both
+# deaths came before this program looked.
 Times = tuple[float, float | None]
 
 
@@ -86,7 +88,7 @@ class Trial:
             raise
 
     def _wait_until_armed(self) -> int:
-        """Returns the child's PID."""
+        """Wait until the child is armed, and return its PID."""
         assert self._parent.stdout is not None
         word = os.read(self._parent.stdout.fileno(), 4096)
         if not word.isdigit():
@@ -95,7 +97,7 @@ class Trial:
         return int(word)
 
     def run(self) -> tuple[Times, bytes]:
-        """Kill the parent. Returns the times and what was said on stderr."""
+        """Kill the parent. Return the times, and the output on stderr."""
         for pid in self._pidfds.values():
             wait_until_asleep(pid)
         gone: dict[int, int] = {}
@@ -123,7 +125,7 @@ class Trial:
         return ((child_gone - start) / 1e3, since_death), said
 
     def close(self) -> None:
-        """Whatever is left of it sees the end of its input, and goes."""
+        """Close the input of the processes that are left, which ends them."""
         assert self._parent.stdin is not None and self._parent.stdout is not None
         self._parent.stdin.close()
         self._parent.stdout.close()
@@ -133,12 +135,12 @@ class Trial:
 
 
 def wait_until_asleep(pid: int) -> None:
-    """In the read that it ends with."""
+    """Wait until the process sleeps in its last read."""
     until = time.monotonic() + DEADLINE
     while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
         if time.monotonic() > until:
             raise SystemExit(f"process {pid} does not come to rest")
-        time.sleep(0.0002)  # not sched_yield: we may be a real-time process, which gives way to no other
+        time.sleep(0.0002)  # not sched_yield: a real-time process yields to no ordinary one
 
 
 def trials(python: Path, name: str, directory: Path) -> Callable[[], Times]:
@@ -159,8 +161,10 @@ def trials(python: Path, name: str, directory: Path) -> Callable[[], Times]:
 
 
 def look_promptly() -> bool:
-    """Be run before all others, so that other work does not delay our looking; returns whether we may. Our children are
-    not."""
+    """Become a real-time process, so that other work does not delay the looks at the pidfds.
+
+    Children do not inherit that. Return whether this user may do it.
+    """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     except PermissionError:
@@ -175,7 +179,7 @@ def become_subreaper() -> None:
 
 
 def reap_the_rest() -> None:
-    """After a failure the orphan is on its way out, its input closed; else there is nobody."""
+    """Reap what a failed trial left. Its input is closed, so it ends."""
     while True:
         try:
             os.waitpid(-1, 0)

@@ -1,7 +1,10 @@
-"""What pytest --no-orphans adds: to a session of 1,000 empty tests, to 200 tests that start a process each, and, not
-asked for, to a session of one test, against one in which the plugin is blocked.
+"""What pytest --no-orphans adds to a session of 1,000 empty tests, and to 200 tests with a process
+each.
 
-Whole sessions side by side, by their user and system time as well, which hardly depends on what else the machine does.
+Without the option, a session of one test runs against one in which the plugin is blocked.
+
+Whole sessions run side by side. Their user and system time is measured too, because it hardly
+depends on the other load of the machine.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ Times = tuple[float, float]  # wall clock and CPU, in milliseconds
 
 
 def session(python: Path, file: Path, options: list[str]) -> Callable[[], Times]:
-    """A function that runs these tests and says what that took."""
+    """A function that runs these tests and returns the times."""
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(file)]
     env = environment()
 
@@ -86,7 +89,7 @@ def main() -> None:
         wheel = Wheel(scratch, options.wheel)
         python = wheel.python()
         wheel.pip_install(python, "pytest")
-        os.chdir(scratch)  # `python -m` looks for modules here first, and the checkout has some
+        os.chdir(scratch)  # `python -m` looks for modules here first, and the checkout has a pdeathsig
         print(machine(python))
         for number, (what, code) in enumerate(TESTS.items()):
             file = scratch / f"test_{number}.py"

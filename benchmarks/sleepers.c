@@ -1,6 +1,7 @@
-/* What benchmarks/ending.py ends: sleepers N is the root of a tree of N processes, each with ten children at most. Each
- * writes a byte to stdout when its children are started, then waits for the end of its stdin, which is the
- * benchmark's: none outlives it. */
+/* The tree that benchmarks/ending.py ends: `sleepers N` is the root of a tree of N processes, each
+ * with ten children at most. Each process writes a byte to stdout when its children are started.
+ * Then it waits for the end of its stdin, which the benchmark holds, so that none outlives the
+ * benchmark. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-"""The tree of sleepers.c, of Python processes that fork, as a server's workers are."""
+"""The tree of sleepers.c, made of forked Pythons, like a server's workers."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ CHILDREN = 10
 
 
 def subtrees(size: int) -> list[int]:
-    """How large those of the children are, in a tree of so many."""
+    """The sizes of the children's subtrees in a tree of that size."""
     below = size - 1
     return [below // CHILDREN + (i < below % CHILDREN) for i in range(CHILDREN)]
 

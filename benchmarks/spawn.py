@@ -1,12 +1,15 @@
-"""What it costs to start a program that dies with its parent: pdeathsig.Popen against subprocess.Popen, against a
-preexec_fn, which forks the whole parent, and against setpriv(1), which is one exec more.
+"""What it costs to start a program that dies with its parent.
 
-Parents of several sizes wait side by side and start /bin/true, in each way in turn. A parent's size is memory that it
-has touched, in pages of 4 KiB.
+pdeathsig.Popen runs against subprocess.Popen, against a preexec_fn, which forks the whole parent,
+and against setpriv(1), which needs one exec more.
 
-An exec is made slow by a lease, F_SETLEASE of fcntl(2): who opens the file waits in the kernel until the lease is given
-back, as for a slow disk or a network. Some subprocess modules keep the GIL meanwhile: around vfork that of Python 3.10
-(gh-104372), and around posix_spawn, which it now prefers, that of 3.13.
+Parents of several sizes wait side by side and start /bin/true, in each way in turn. A parent's size
+is the memory that it touched, in pages of 4 KiB.
+
+A lease, F_SETLEASE of fcntl(2), makes an exec slow: a process that opens the file waits in the
+kernel until the lease is given back, as for a slow disk or a network. Some versions of subprocess
+keep the GIL meanwhile: that of Python 3.10 around vfork (gh-104372), and that of 3.13 around
+posix_spawn, which it prefers.
 """
 
 from __future__ import annotations
@@ -46,11 +49,11 @@ from benchmarks._side_by_side import (
 GIB = 2**30
 SIZES = (0, 0.25, 0.5, 1, 2, 4)
 THREADS = (1, 4, 16)
-ROUNDS = 10  # of one parent, then it is the next one's turn
+ROUNDS = 10  # of one parent, before the next one's turn
 SLOW = 1.0  # seconds
 DEADLINE = 10.0
 
-Start = tuple[str, str]  # in which way, and from which thread
+Start = tuple[str, str]  # the way, and the kind of thread
 PLAIN, OURS, PREEXEC, SETPRIV = [
     ("subprocess", "main"),
     ("pdeathsig", "main"),
@@ -109,7 +112,7 @@ class Parent:
 
 
 class SlowProgram:
-    """One whose exec takes a while."""
+    """A program with a slow exec."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "slow"
@@ -118,27 +121,30 @@ class SlowProgram:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
 
     def lease(self) -> None:
-        """To be called before the exec."""
+        """Take the lease; to be called before the exec."""
         until = time.monotonic() + DEADLINE
         while True:
             try:
                 fcntl.fcntl(self._file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
                 return
-            except BlockingIOError:  # somebody still has it open
+            except BlockingIOError:  # another process still has it open
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.01)
 
     def delay(self) -> None:
-        """Wait until the exec has begun; let it go on after a while."""
+        """Wait until the exec has begun, and give the lease back after a while."""
         if signal.sigtimedwait([signal.SIGIO], DEADLINE) is None:
-            raise SystemExit(f"nobody starts {self.path}")
+            raise SystemExit(f"no process starts {self.path}")
         time.sleep(SLOW)
         fcntl.fcntl(self._file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 def by_size(python: Path, directory: Path, turns: int) -> BySize:
-    """Milliseconds to start /bin/true and wait for its end. On its main thread, a parent has no other."""
+    """The milliseconds to start /bin/true and wait for its end.
+
+    A parent that starts it on its main thread has no other thread.
+    """
     starts = [start for start in NAMES if start != SETPRIV or shutil.which("setpriv")]
     samples: BySize = {(size, start): [] for size in SIZES for start in starts}
     with ExitStack() as stack:
@@ -193,8 +199,10 @@ def ratio(samples: list[float]) -> str:
 
 
 def slow_exec(python: Path, directory: Path, rounds: int) -> dict[tuple[Start, str], list[tuple[float, float]]]:
-    """What another thread gets done meanwhile, running Python code or starting programs itself; and for how long it
-    got nothing done."""
+    """Measure how much another thread gets done meanwhile, and for how long it got nothing done.
+
+    That thread runs Python code, or starts programs itself.
+    """
     program = SlowProgram(directory)
 
     def trial(start: Start, work: str) -> tuple[float, float]:
@@ -225,7 +233,7 @@ def report_slow_exec(samples: dict[tuple[Start, str], list[tuple[float, float]]]
 
 
 def rates(python: Path, directory: Path, rounds: int) -> dict[tuple[str, int], list[float]]:
-    """Programs started and waited for, a second."""
+    """The number of programs started and waited for in a second."""
     with Parent(python, directory) as parent:
         variants = {
             (way, threads): partial(parent.ask, "spawns_a_second", way, threads)

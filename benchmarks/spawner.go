@@ -1,5 +1,5 @@
-// A parent in Go, for benchmarks/golang.py: for every way read it starts /bin/true twice, waits for its end, and says how
-// many milliseconds the second took.
+// A parent in Go, for benchmarks/golang.py. It reads ways, a line each, starts /bin/true twice in that way,
+// waits for its end, and prints the milliseconds of the second run.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 func start(way string) {
 	command := exec.Command("/bin/true")
 	if way == "pdeathsig" {
-		runtime.LockOSThread() // it follows the thread, golang/go#27505
+		runtime.LockOSThread() // Pdeathsig follows the thread: golang/go#27505
 		defer runtime.UnlockOSThread()
 		command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	}

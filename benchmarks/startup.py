@@ -1,7 +1,8 @@
-"""What pdeathsig adds to the start of a Python: ``import pdeathsig.auto``, and its .pth where PDEATHSIG is unset.
+"""What pdeathsig adds to the start of a Python, by ``import pdeathsig.auto`` or by its .pth.
 
-Whole processes, from posix_spawn to the end of wait4, of Pythons in fresh virtual environments in which a wheel was
-installed. CPU is the process's user and system time, which hardly depends on what else the machine does.
+Whole processes are timed, from posix_spawn to the end of wait4. Their Pythons are in fresh virtual
+environments with pdeathsig installed from a wheel. CPU is the process's user and system time, which
+hardly depends on the other load of the machine.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ WITHOUT = "without pdeathsig.pth"
 TWIN = "without it, another venv"
 FLOOR = "with a .pth that says `import sys`"
 WITH = "with pdeathsig.pth"
-NARROW = 0.05  # ms: no more runs once the confidence interval of what the .pth adds is no wider
+NARROW = 0.05  # ms; the runs end once the confidence interval of what the .pth adds is no wider
 
 Times = tuple[float, float]  # wall clock and CPU, in milliseconds
 Samples = dict[str, list[Times]]
 
 
 def starter(python: Path, code: str, *options: str) -> Callable[[], Times]:
-    """A function that runs this code in a new Python and says what that took."""
+    """A function that runs this code in a new Python and returns the times."""
     command, env = [str(python), *options, "-c", code], environment()
 
     def start() -> Times:
@@ -71,7 +72,7 @@ def imports(python: Path, rounds: int) -> Samples:
 
 
 def with_other_pth(wheel: Wheel, name: str, line: str | None) -> Path:
-    """The python of an environment whose pdeathsig.pth holds another line, or which has none."""
+    """The python of an environment with another line in pdeathsig.pth, or without that file."""
     python = wheel.python(name)
     file = site_packages(python) / "pdeathsig.pth"
     file.unlink()
@@ -82,7 +83,10 @@ def with_other_pth(wheel: Wheel, name: str, line: str | None) -> Path:
 
 
 def pth(pythons: dict[str, Path], least: int, most: int) -> Samples:
-    """In portions, until the difference is known well enough: when to stop depends on the interval's width alone."""
+    """Measure in portions until the confidence interval of the difference is narrow enough.
+
+    Only the interval's width decides when to stop, so stopping does not bias the difference.
+    """
     starters = {name: starter(python, "pass") for name, python in pythons.items()}
     samples: Samples = {name: [] for name in starters}
     while len(samples[WITH]) < least or (len(samples[WITH]) < most and not narrow(samples)):
@@ -92,7 +96,7 @@ def pth(pythons: dict[str, Path], least: int, most: int) -> Samples:
 
 
 def once(python: Path, scratch: Path, rounds: int) -> Samples:
-    """One pass of site over a folder with the line: what it costs where there is no virtual environment."""
+    """One pass of ``site`` over a folder with the line: its cost without a virtual environment."""
     starters: dict[str, Callable[[], Times]] = {}
     for name, line in ((WITHOUT, None), (FLOOR, "import sys\n"), (WITH, (STARTUP / "pdeathsig.pth").read_text())):
         folder = scratch / f"once{len(starters)}"
@@ -109,7 +113,10 @@ def narrow(samples: Samples) -> bool:
 
 
 def added(samples: Samples, name: str, base: str, which: int = 0) -> list[float]:
-    """By how much each start of ``name`` took longer than that of ``base`` in the same round; ``which``: 1 for CPU."""
+    """How much longer each start of ``name`` took than that of ``base`` in the same round.
+
+    :param which: 0 for wall clock, 1 for CPU.
+    """
     return differences((times[which] for times in samples[name]), (times[which] for times in samples[base]))
 
 
@@ -136,7 +143,7 @@ def main() -> None:
             FLOOR: with_other_pth(wheel, "floor", "import sys\n"),
             WITH: python,
         }
-        empty = scratch / "empty"  # `python -c` looks for modules here first, and the checkout has some
+        empty = scratch / "empty"  # `python -c` looks for modules here first, and the checkout has a pdeathsig
         empty.mkdir()
         os.chdir(empty)
         print(machine(python))

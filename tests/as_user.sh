@@ -1,5 +1,6 @@
 #!/bin/sh
-# Run the tests as an ordinary user (uid 12345), from a copy, on a Python that such a user may execute.
+# Run the tests as an ordinary user (UID 12345), from a copy, on a Python that this user may
+# execute.
 set -eu
 user=12345
 work=$(mktemp -d)

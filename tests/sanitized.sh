@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run the tests with the extension under AddressSanitizer and UndefinedBehaviorSanitizer. Leaks are not looked for:
-# the interpreter itself leaves memory to the kernel at exit.
+# Run the tests with the extension under AddressSanitizer and UndefinedBehaviorSanitizer. Leaks are
+# not reported, because the interpreter itself does not free all memory at exit.
 set -eu
 repo=$(pwd)
 work=$(mktemp -d)
@@ -15,5 +15,6 @@ for file in "$work"/venv/lib/python3*/site-packages/pdeathsig/_ffi.abi3.so "$wor
 done
 runtime=$(gcc -print-file-name=libasan.so)
 export LD_PRELOAD="$runtime" ASAN_OPTIONS=detect_leaks=0:handle_segv=0:allocator_may_return_null=1
-# Not where system calls are made to fail: the sanitizers' own do not take it.
+# test_faults.py is left out: the sanitizers make system calls too, and do not tolerate a failing
+# one.
 "$work/venv/bin/pytest" -q $PYTEST_PARALLEL --ignore=tests/test_faults.py "$@"

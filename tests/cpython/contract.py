@@ -1,7 +1,11 @@
-"""CPython's own tests of subprocess, asyncio and os.posix_spawn, run on this project: every test that passes without us must pass with us.
+"""CPython's own tests of subprocess, asyncio and os.posix_spawn, with and without pdeathsig.
 
-contract.py MODULE popen|install                       both ways in processes of their own, and the comparison
-contract.py run plain|popen|install MODULE [TEST...]   one way, here: on stdout a line for each test, and the proof
+Every test that passes without it must pass with it.
+
+contract.py MODULE popen|install                       run both ways in processes of their own,
+compare contract.py run plain|popen|install MODULE [TEST...]   run one way here; print a line for
+each test, and
+                                                       the counts that prove that pdeathsig was used
 """
 
 # ruff: noqa: N802  (unittest's names)
@@ -20,10 +24,10 @@ from pathlib import Path
 from typing import IO, Any
 
 PR_SET_CHILD_SUBREAPER = 36
-LIMIT = 900.0  # seconds; only tests that hang take that long
+LIMIT = 900.0  # seconds; only a test that hangs takes that long
 AGAIN = 3
 POSIX = "test.test_posix"
-WHICH = {POSIX: [f"{POSIX}.TestPosixSpawn", f"{POSIX}.TestPosixSpawnP"]}  # of others, all
+WHICH = {POSIX: [f"{POSIX}.TestPosixSpawn", f"{POSIX}.TestPosixSpawnP"]}  # of other modules, all tests
 
 
 class _Outcomes(unittest.TextTestResult):
@@ -36,7 +40,7 @@ class _Outcomes(unittest.TextTestResult):
         self.outcomes.setdefault(test.id(), "passed")
 
     def _note(self, test: unittest.TestCase, outcome: str) -> None:
-        name = getattr(test, "test_case", test).id()  # a subTest counts as its test
+        name = getattr(test, "test_case", test).id()  # a subTest counts for its test
         if self.outcomes.get(name) != "failed":
             self.outcomes[name] = outcome
 
@@ -63,7 +67,7 @@ class _Outcomes(unittest.TextTestResult):
 
 
 class _Proof:
-    """How often the tests called Popen or posix_spawn, as Python's own audit says, and how many children were ours."""
+    """How many programs the tests started, by Python's audit events, and how many were bound."""
 
     def __init__(self) -> None:
         self.spawns = self.bound = 0
@@ -88,7 +92,7 @@ class _Proof:
 
 
 def _take_from_os() -> None:
-    """Those tests take their functions from the module posix, beneath os."""
+    """Give test_posix the functions of ``os``; it uses those of the module ``posix``."""
     from test import test_posix  # type: ignore[import-not-found]
 
     for case, name in ((test_posix.TestPosixSpawn, "posix_spawn"), (test_posix.TestPosixSpawnP, "posix_spawnp")):
@@ -117,7 +121,7 @@ def run(how: str, module: str, *tests: str) -> None:
 
 
 class _Run:
-    """One way, in a process and a directory of its own."""
+    """A run of the tests in one way, in a process and a directory of its own."""
 
     def __init__(self, how: str, module: str, tests: Sequence[str]) -> None:
         self.how = how
@@ -143,7 +147,7 @@ class _Run:
         self._process.wait()
 
     def read(self) -> None:
-        """What it found. Tests that crash or hang are no result."""
+        """Read the results. A run that crashed or hung has none."""
         self._directory.cleanup()
         if status := self._process.returncode:
             sys.exit(f"{self.words()[-5000:]}\n{self.how}: did not come to its end, exit status {status}")
@@ -167,7 +171,7 @@ def _text(file: IO[bytes]) -> str:
 
 
 def _end_what_is_left() -> None:
-    """Whatever the tests have orphaned has come to us."""
+    """End the orphans of the tests: this process, a subreaper, is their parent now."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     while pids := children.read_text().split():
         for pid in map(int, pids):
@@ -176,7 +180,7 @@ def _end_what_is_left() -> None:
 
 
 def _run(hows: Sequence[str], module: str, tests: Sequence[str] = ()) -> list[_Run]:
-    """All of these ways at the same time: most of it is sleep."""
+    """Run all of these ways at the same time, because the tests mostly sleep."""
     runs: list[_Run] = []
     try:
         for how in hows:
@@ -203,7 +207,7 @@ def main(module: str, how: str) -> int:
         f"{ours.spawns} spawns, {ours.bound} children bound",
         flush=True,
     )
-    # Some spawns are meant to fail before there is a child.
+    # Some of the starts fail on purpose, before there is a child.
     if not plain.passed() or ours.bound < max(1, 0.9 * ours.spawns):
         print("   that proves nothing")
         return 1
@@ -213,7 +217,7 @@ def main(module: str, how: str) -> int:
 
 
 def _judge(module: str, how: str, lost: list[str]) -> bool:
-    """Run them again, by themselves. A test may be flaky without us, but not only with us."""
+    """Run these tests again, alone. A test may be flaky without pdeathsig, but not only with it."""
     verdicts: dict[str, str] = {}
     for _ in range(AGAIN):
         tests = [name for name in lost if name not in verdicts]

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Build the sdist, one wheel from it, and run CPython's own tests with that wheel (contract.py) on every Python from 3.10
-# on that is here and has them.
+# Build the sdist, build one wheel from it, and run CPython's own tests with that wheel
+# (contract.py) on every installed Python from 3.10 on that has these tests.
 set -eu
 repo=$(pwd)
 work=$(mktemp -d)

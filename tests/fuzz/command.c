@@ -1,4 +1,5 @@
-/* The guard's environment and the command's name: what is tried is what execvp(3) would try, in its order.
+/* For any environment and command name, the guard tries the files that execvp(3) would, in its
+ * order.
  *
  * The input: a byte that chooses the errors of execve(2), the name, then the environment. */
 #include "kernel.h"

@@ -1,7 +1,7 @@
-/* In libFuzzer's place, where there is only gcc: the seeds, then so many inputs made of them by chance, always the
- * same.
+/* A replacement for libFuzzer where there is only gcc: it tries the seeds, then random inputs made
+ * of them, in every run the same.
  *
- * driver [-runs=N] [-max_total_time=SECONDS] DIRECTORY, and other options of libFuzzer's, which are ignored. */
+ * driver [-runs=N] [-max_total_time=SECONDS] DIRECTORY; it ignores libFuzzer's other options. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -43,7 +43,7 @@ static void read_seeds(const char *path)
         closedir(directory);
 }
 
-/* A piece of one seed put into another, then some bytes changed. */
+/* Puts a piece of one seed into another, then changes some bytes. */
 static void mix(struct input *input)
 {
     static const uint8_t special[] = {0, ' ', ')', '(', ':', '=', '-', ',', '9', '/', '\n', 0xff};
@@ -63,7 +63,7 @@ static void mix(struct input *input)
 
 static void run(const struct input *input)
 {
-    uint8_t *data = malloc(input->size > 0 ? input->size : 1); /* of its own size, for AddressSanitizer */
+    uint8_t *data = malloc(input->size > 0 ? input->size : 1); /* of the exact size, for AddressSanitizer */
     memcpy(data, input->data, input->size);
     LLVMFuzzerTestOneInput(data, input->size);
     free(data);

@@ -1,11 +1,10 @@
-/* What the harnesses share: strings out of an input, each in memory of its own size, so that reading past one is seen.
- */
+/* Strings from an input, each in memory of its exact size, so that a read past its end is seen. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Up to `most` strings, which NUL bytes part; then NULL. */
+/* Up to `most` strings, separated by NUL bytes; then NULL. */
 static char **strings_in(const uint8_t *data, size_t size, size_t most)
 {
     char **list = calloc(most + 1, sizeof *list);

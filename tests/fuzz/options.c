@@ -1,5 +1,4 @@
-/* The guard's command line: whatever it says, it is either taken, and then within bounds, or refused with status 125.
- */
+/* The guard accepts a command line, with values within bounds, or refuses it with status 125. */
 #define PDS_VERSION "0"
 #include "kernel.h"
 
@@ -32,7 +31,7 @@ void set_close_on_exec(int fd)
     assert(fd >= 0);
 }
 
-/* Every other descriptor is open. */
+/* Of all descriptors, those with an even number are open. */
 static long sys6(long n, long a, long b, long c, long d, long e, long f)
 {
     (void)b, (void)c, (void)d, (void)e, (void)f;

@@ -1,7 +1,8 @@
-/* What other processes choose in /proc: the name in PID/stat, the command line in PID/cmdline; and, as a kernel never
- * would write them, stat and the list of children at random.
+/* The parts of /proc that other processes choose: the name in PID/stat, the command line in
+ * PID/cmdline; and random texts, which no kernel writes, as stat and as the list of children.
  *
- * The input: a byte that chooses the file, a byte for how much a read gives at once, then the file. */
+ * The input: a byte that chooses the file, a byte that says how much a read returns, then the file.
+ * */
 #include "kernel.h"
 
 #include "../../c_src/proc/process.c"
@@ -53,7 +54,7 @@ static void give(const uint8_t *data, size_t size)
     left = size;
 }
 
-/* Whatever the name is, it changes nothing of what follows. */
+/* No name changes how the rest of the line is read. */
 static void name_in_stat(const uint8_t *data, size_t size)
 {
     char text[STAT_SIZE];

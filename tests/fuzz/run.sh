@@ -1,7 +1,8 @@
 #!/bin/sh
-# run.sh PYTHON SECONDS [RUNS]: every harness here for so long, or for so many inputs, from its seeds. Prints how many inputs each has
-# had. By libFuzzer where clang has it (Debian: clang libclang-rt-14-dev), which learns from what an input reaches; else by driver.c,
-# which does not. For variables.py, atheris in that Python.
+# run.sh PYTHON SECONDS [RUNS]: run every harness for so long, or for so many inputs, from its
+# seeds. It prints how many inputs each harness got. Where clang has libFuzzer (Debian: clang
+# libclang-rt-14-dev), that makes the inputs, and learns from what an input reaches. Elsewhere
+# driver.c makes them, and learns nothing. For variables.py, atheris in that Python makes them.
 set -eu
 python=$(realpath -s "$1") seconds=$2 runs=${3:--1}
 started=$(pwd)
@@ -32,8 +33,8 @@ fuzz() { # harness, command ...
     name=$1
     shift
     seed "$name"
-    "$@" -max_total_time="$seconds" -runs="$runs" -seed=1 -print_final_stats=1 -artifact_prefix="$started/fuzz-$name-" -max_len=1024 \
-        -close_fd_mask=1 -timeout=10 "$work/$name.seeds" 2>"$work/$name.log" ||
+    "$@" -max_total_time="$seconds" -runs="$runs" -seed=1 -print_final_stats=1 -max_len=1024 \
+        -artifact_prefix="$started/fuzz-$name-" -close_fd_mask=1 -timeout=10 "$work/$name.seeds" 2>"$work/$name.log" ||
         { tail -40 "$work/$name.log"; echo "$name: failed; the input is in fuzz-$name-*"; exit 1; }
     inputs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$name.log")
     [ "$inputs" -ge 1000 ] || { cat "$work/$name.log"; exit 1; }

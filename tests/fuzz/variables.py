@@ -1,5 +1,7 @@
-"""PDEATHSIG and PDEATHSIG_PARENT: whatever they say, it is followed within bounds, or a ValueError. By atheris:
-variables.py [libFuzzer's options]."""
+"""Any value of PDEATHSIG and PDEATHSIG_PARENT is followed within bounds, or is a ValueError.
+
+By atheris: ``variables.py [libFuzzer's options]``.
+"""
 
 import os
 import sys
@@ -12,7 +14,7 @@ with atheris.instrument_imports(include=["pdeathsig"]):
     from pdeathsig._child import parent
 
 
-def value(text: str) -> None:
+def try_terms(text: str) -> None:
     try:
         sig, grace = environ.parse(text)
     except ValueError:
@@ -21,25 +23,25 @@ def value(text: str) -> None:
     assert grace is None or (0 < grace <= 10 * 365 * 86400 and sig != 9)
 
 
-def tokens(text: str) -> None:
+def try_tokens(text: str) -> None:
     os.environ["PDEATHSIG_PARENT"] = text
     try:
         found = parent.tokens()
     except ValueError:
         return
-    for one in found:
-        assert 0 < one.pid < 2**31
-        one.is_alive()
+    for token in found:
+        assert 0 < token.pid < 2**31
+        token.is_alive()
     parent.choose_parent()
 
 
-def one(data: bytes) -> None:
+def try_input(data: bytes) -> None:
     text = (
         os.fsdecode(data[1:].replace(b"\0", b"")) if data[:1] > b"@" else data[1:].decode("latin-1").replace("\0", "")
     )
-    (value if data[:1] and data[0] & 1 else tokens)(text)
+    (try_terms if data[:1] and data[0] & 1 else try_tokens)(text)
 
 
 if __name__ == "__main__":
-    atheris.Setup(sys.argv, one)
+    atheris.Setup(sys.argv, try_input)
     atheris.Fuzz()

@@ -24,7 +24,7 @@ async def shell() -> Any:
 
 
 row("`create_subprocess_exec`", 1, light=True)(execute)
-row("`create_subprocess_shell`, whose shell starts a program", 2, light=True)(shell)
+row("`create_subprocess_shell`: a shell that starts a program", 2, light=True)(shell)
 
 
 @row("`to_thread(Popen)`", 1, light=True)
@@ -38,7 +38,7 @@ async def to_thread() -> Any:
 @row("`asyncio.run` on a `Thread` that ends", 2, light=True)
 def thread() -> Any:
     async def leave() -> Any:
-        return (await shell())._transport  # whose end would kill the process
+        return (await shell())._transport  # kept, because its end would kill the process
 
     return on_a_thread(lambda: asyncio.new_event_loop().run_until_complete(leave()))
 
@@ -77,7 +77,7 @@ def uvloop_exec() -> None:
     on_uvloop(execute)
 
 
-@row("uvloop: `create_subprocess_shell`, whose shell starts a program", 2, needs=("uvloop",), light=True)
+@row("uvloop: `create_subprocess_shell`: a shell that starts a program", 2, needs=("uvloop",), light=True)
 def uvloop_shell() -> None:
     on_uvloop(shell)
 

@@ -1,4 +1,4 @@
-"""Celery, with a broker that is a directory. Also the application itself."""
+"""Celery, with a directory as broker. The workers import the application from here, too."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ if "MATRIX_BROKER" in os.environ:
 
 
 def worker(directory: Path, *options: str) -> list[str]:
-    """Two tasks are there when it starts: who reads from that broker while another writes may see half a message."""
+    """Queue two tasks, then return the command of a worker.
+
+    The order matters: a worker that reads from this broker during a write may see half a message.
+    """
     settings = f"MATRIX_BROKER={directory}/broker"
     (directory / "broker").mkdir()
     delay(directory, "on_celery", settings)
@@ -40,7 +43,7 @@ def worker(directory: Path, *options: str) -> list[str]:
 
 
 def delay(directory: Path, module: str, *settings: str) -> None:
-    """Have that application's task done twice."""
+    """Queue two tasks of that application."""
     code = f"import {module} as m; task = m.app.tasks['work']; task.delay(); task.delay()"
     path = f"PYTHONPATH={HERE}"
     subprocess.run(["env", path, *settings, sys.executable, "-c", code], cwd=directory, check=True)

@@ -1,7 +1,8 @@
-"""Clusters that somebody else has started: the driver is killed, and the cluster has to live.
+"""Clusters that other programs started: the driver is killed, and the cluster has to live.
 
-The cluster (a scheduler and two workers on this machine) is in no family of ours. The driver is a program of its own, whose
-tasks start a shell with a program. Only the driver gets SIGKILL; not to survive it are those shells and programs.
+The cluster (a scheduler and two workers on this machine) is in no family. The driver is a program
+of its own. Its tasks start a shell with a program. Only the driver gets SIGKILL. The shells and
+programs must not survive it.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def ray_tasks(**options: Any) -> None:
     ray.get([ray.remote(shell).remote() for _ in range(2)])
 
 
-# The workers of a job that is over are not to live on.
+# The workers of a finished job may end.
 ray_options: dict[str, Any] = {"needs": ("ray",), "limit": 180, "passing": r"^ray::(IDLE|shell)|default_worker"}
 
 

@@ -1,6 +1,6 @@
-"""The recipes of docs/frameworks.md, each as a program, and the same program without the lines that matter.
+"""The recipes of docs/frameworks.md, each as a program, with and without the lines that bind.
 
-Here ``nothing`` means nothing but the recipe.
+The way ``nothing`` means here: nothing but the recipe.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Set-ups that test the runner: what each has to find."""
+"""Set-ups with faults, which test the runner: it has to find each of them."""
 
 from __future__ import annotations
 

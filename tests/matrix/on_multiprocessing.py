@@ -53,7 +53,7 @@ def executor(context: Context) -> Any:
 
 
 def executor_from_a_thread(context: Context) -> Any:
-    """Workers are started by whichever thread submits."""
+    """The thread that submits a task starts the worker."""
     return on_a_thread(executor, context)
 
 
@@ -145,7 +145,7 @@ def _add(method: str, kind: Callable[[Context], Any], title: str, announced: int
 
 for _method in ("fork", "spawn", "forkserver"):
     for _kind in KINDS:
-        if not (_method == "fork" and _kind[0] is executor_max_tasks):  # which Python forbids
+        if not (_method == "fork" and _kind[0] is executor_max_tasks):  # Python forbids it
             _add(_method, *_kind)
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""os and pty: the calls beneath everything."""
+"""The functions of os and pty that start processes."""
 
 from __future__ import annotations
 

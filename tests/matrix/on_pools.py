@@ -1,4 +1,4 @@
-"""joblib, loky, billiard, Pebble, MPIRE: pools of their own."""
+"""Libraries with process pools: joblib, loky, billiard, Pebble, MPIRE."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rows import compute, main, on_a_thread, row, work
 
 
 def parallel(tasks: list[Any], **options: Any) -> None:
-    """On a thread that stays: it blocks until the tasks are done."""
+    """Run the tasks on a thread that stays, because Parallel blocks until they are done."""
     import joblib
 
     def body() -> None:
@@ -42,7 +42,7 @@ def joblib_multiprocessing() -> None:
     parallel([joblib.delayed(work)(n) for n in range(2)], backend="multiprocessing")
 
 
-@row('`joblib.Parallel`, `backend="threading"`, whose tasks start programs', 2, needs=("joblib",))
+@row('`joblib.Parallel`, `backend="threading"`: tasks that start programs', 2, needs=("joblib",))
 def joblib_threading() -> None:
     import joblib
 

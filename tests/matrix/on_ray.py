@@ -7,7 +7,7 @@ from typing import Any
 from rows import main, on_a_thread, row, started_below, work
 
 needs = ("ray",)
-# Ray warms up workers that nobody uses, and lets them go.
+# Ray starts spare workers in advance, and ends them unused.
 options: dict[str, Any] = {"needs": needs, "limit": 240, "passing": r"ray::IDLE|default_worker\.py"}
 
 

@@ -1,4 +1,4 @@
-"""Servers, and those who manage processes: what a user types at a shell. Also the programs that they serve."""
+"""Servers and process managers: what a user types at a shell. Also the programs that they run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def program() -> subprocess.Popen[bytes]:
 
 
 def wsgi() -> Callable[..., Iterable[bytes]]:
-    """What gunicorn serves: each worker starts a program."""
+    """The application that gunicorn serves: each worker starts a program."""
     kept = program()
 
     def application(_: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
@@ -33,7 +33,7 @@ def wsgi() -> Callable[..., Iterable[bytes]]:
 
 
 async def asgi(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-    """What uvicorn serves."""
+    """The application that uvicorn serves."""
     assert scope["type"] == "lifespan"
     await receive()
     kept = program()

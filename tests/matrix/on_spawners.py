@@ -53,7 +53,7 @@ def anyio_to_thread() -> None:
         started(kept.pid)
         return kept
 
-    anyio.run(once)  # its threads end with the loop
+    anyio.run(once)  # the loop's threads end with it
 
 
 @row("trio: `run_process`", 2, needs=("trio",), light=True)
@@ -79,7 +79,7 @@ def trio_to_thread() -> None:
         ready()
         await trio.sleep_forever()
 
-    trio.run(stay)  # the thread ends after ten seconds with nothing to do
+    trio.run(stay)  # trio ends a thread that was idle for ten seconds
 
 
 @row("plumbum: `popen`", 2, needs=("plumbum",), light=True)

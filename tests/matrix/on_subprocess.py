@@ -26,7 +26,7 @@ def plain() -> Popen:
     return popen(SLEEP)
 
 
-@row("`Popen(shell=True)`, whose shell starts a program", 2, light=True)
+@row("`Popen(shell=True)`: a shell that starts a program", 2, light=True)
 def shell() -> Popen:
     return popen(SHELL, shell=True)
 
@@ -65,7 +65,7 @@ def new_session() -> Popen:
     return popen(SHELL, shell=True, start_new_session=True)
 
 
-@row("a shell with job control, whose jobs lead groups of their own", 2, light=True)
+@row("a shell with job control: its jobs lead groups of their own", 2, light=True)
 def job_control() -> Popen:
     return popen(["bash", "-c", f"set -m; {SHELL}"])
 

@@ -13,7 +13,7 @@ options: dict[str, Any] = {"needs": needs, "limit": 180}
 
 
 class Items:
-    """A data set without end."""
+    """An endless data set."""
 
     def __len__(self) -> int:
         return 1 << 40

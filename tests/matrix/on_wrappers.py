@@ -1,4 +1,4 @@
-"""Programs behind uvx, uv and npx, and MCP servers there: the wrapper stays between the one who asked and the one who serves."""
+"""Programs and MCP servers behind uvx, uv and npx: a wrapper stays between client and server."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def mcp() -> None:
 
 
 def serve() -> None:
-    """Busy, it does not see that its standard input has ended."""
+    """Serve, but be busy: the server does not see the end of its standard input."""
     from mcp.server.mcpserver import MCPServer
 
     server: Any = MCPServer("busy")

@@ -1,7 +1,8 @@
-"""One set-up in one way: start it, watch it live, kill its main process, count who stays, leave nothing.
+"""One set-up in one way: start it, watch it live, kill its main process, count what stays, clean
+up.
 
-``python one.py ROW WAY SECONDS`` prints a JSON object. It is a process of its own, as a subreaper and as one with a
-/dev/shm of its own: several can run at once.
+``python one.py ROW WAY SECONDS`` prints a JSON object. It is a subreaper with a /dev/shm of its
+own, so that several can run at once.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CLONE_NEWNS = 0x20000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 MARKS = (0.2, 1.0, 3.0)  # seconds after the kill
 LAST = 6.5
-GRACE = "0.5"  # seconds for those who do not heed SIGTERM
+GRACE = "0.5"  # seconds for processes that do not heed SIGTERM
 COOKIE = "MATRIX_COOKIE"
 SHM = Path("/dev/shm")
 
@@ -46,17 +47,17 @@ class Result:
     error: str = ""
     processes: int = 0
     survivors: list[int] = field(default_factory=list)  # at each of MARKS
-    who: dict[str, int] = field(default_factory=dict)  # at 1 s
+    names: dict[str, int] = field(default_factory=dict)  # of the survivors at 1 s
     shm: list[str] = field(default_factory=list)
     false_kills: list[str] = field(default_factory=list)
-    passed: list[str] = field(default_factory=list)  # ended by design while all was watched
+    passed: list[str] = field(default_factory=list)  # ended by design while the main process lived
     gone: float = -1.0  # seconds after the kill; -1: not within LAST
-    swept: int = 0  # had to be killed in the end
+    swept: int = 0  # how many had to be killed in the end
     seconds: float = 0.0
 
 
 class Held:
-    """A process, by pidfd."""
+    """A process, held by a pidfd."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -66,7 +67,7 @@ class Held:
     def alive(self) -> bool:
         command = command_of(self.pid)
         living = not select.select([self.fd], [], [], 0)[0]
-        if living and command:  # it may have execed since
+        if living and command:  # an exec may have changed it
             self.command = command
         return living
 
@@ -76,14 +77,14 @@ class Held:
 
 
 class Watch:
-    """All that belongs to one run: what is below us, and whoever has the cookie in his environment."""
+    """The processes of one run: all below this one, and all with the cookie in the environment."""
 
     def __init__(self, cookie: str) -> None:
         self._cookie = f"{COOKIE}={cookie}".encode()
         self.held: dict[int, Held] = {}
 
     def look(self) -> list[Held]:
-        """Those alive now. Ends held before are told from others who got their PID."""
+        """Those alive now. A pidfd tells a held process from a new one with the same PID."""
         reap()
         for pid in below(os.getpid()) | set(self._with_cookie()):
             if pid not in self.held or not self.held[pid].alive():
@@ -109,7 +110,7 @@ class Watch:
                     yield int(entry)
 
     def sweep(self, within: float = 10.0) -> int:
-        """Kill all that is left, and what that starts meanwhile; how many those were."""
+        """Kill all that is left, and what is started meanwhile. Return how many those were."""
         killed: set[int] = set()
         until = time.monotonic() + within
         while living := self.look():
@@ -124,7 +125,7 @@ class Watch:
 
 
 def below(top: int) -> set[int]:
-    """Descendants, zombies left out."""
+    """The PIDs of all descendants but zombies."""
     children = collections.defaultdict(list)
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -154,7 +155,7 @@ def command_of(pid: int) -> str:
 
 
 def label(command: str) -> str:
-    """A few words for a table."""
+    """A short name for the table."""
     for pattern, name in (
         (r"(?:multiprocessing|loky\.backend)\.(\w+) import (?:main|spawn_main)", r"\1"),
         (r"pdeathsig-run ", "guard"),
@@ -167,7 +168,7 @@ def label(command: str) -> str:
 
 
 def private_shm() -> bool:
-    """Give this process and its children a /dev/shm that nobody else writes to."""
+    """Give this process and its children a /dev/shm to which no other process writes."""
     if libc.unshare(CLONE_NEWNS) != 0:
         return False
     made = libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0
@@ -175,7 +176,7 @@ def private_shm() -> bool:
 
 
 class Channel:
-    """The FIFO through which the set-up says what it has started."""
+    """The FIFO through which the set-up reports what it started."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
@@ -189,7 +190,7 @@ class Channel:
         os.write(self._back, b".")
 
     def line(self, until: float, top: int) -> str | None:
-        """The next; None when it is too late. ``top`` is the pidfd of one who must live until then."""
+        """The next line; None: too late. The process of the pidfd ``top`` must live until then."""
         while b"\n" not in self._seen:
             readable = select.select([self._fd, top], [], [], max(0.0, until - time.monotonic()))[0]
             if not readable:
@@ -214,8 +215,8 @@ class Run:
         self.environment = self._environment(cookie)
         self.announced: dict[int, bool] = {}
         self.never_came = 0
-        self.victim = 0  # who is killed, if not the main process
-        self.staying: set[int] = set()  # and who is to live on then
+        self.victim = 0  # the PID to kill, if it is not the main process's
+        self.staying: set[int] = set()  # the processes that must live on then
 
     def _environment(self, cookie: str) -> dict[str, str]:
         mine = {k: v for k, v in os.environ.items() if not k.startswith(("PDEATHSIG", "PYTHON", "MATRIX", "MAKE"))}
@@ -244,14 +245,14 @@ class Run:
         self.top_fd = os.pidfd_open(self.top)
 
     def await_ready(self) -> None:
-        """Until all have said that they are there."""
+        """Wait until all processes have reported."""
         until = time.monotonic() + self.row.limit
         is_ready = self.row.command
         while not is_ready or len(self.announced) < self.row.announced:
             line = self.channel.line(until, self.top_fd)
             if line is None:
                 here = f"{len(self.announced)} of {self.row.announced}"
-                if is_ready and not self.row.command:  # it believes that it has started them all
+                if is_ready and not self.row.command:  # the set-up has started all
                     self.never_came = self.row.announced - len(self.announced)
                     return
                 raise TimeoutError(f"not ready within {self.row.limit:.0f} s; {here} are there")
@@ -268,18 +269,19 @@ class Run:
                 self.announced[int(line)] = self.watch.hold(int(line))
 
     def main_process(self) -> int:
-        """What ``python app.py`` is: under the guard its inner process's child."""
+        """The PID of ``python app.py``: under the guard, the child of the guard's reaper."""
         pid = self.top
         for _ in range(2 if self.way == "run" else 0):
-            # those that came to it as orphans come after its own
+            # The kernel lists adopted orphans after the reaper's own child.
             pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
         return pid
 
     def watch_life(self, seconds: float) -> None:
-        """Nobody may die while the main process lives."""
+        """Watch for deaths: no process may die while the main process lives."""
         living = self.watch.look()
         self.result.processes = len(living)
-        # who had no command line when first seen was exiting already, if nobody announced him
+        # A process that had no command line when first seen, and did not report, was exiting
+        # already.
         ended = [
             held.command or "?"
             for held in self.watch.held.values()
@@ -300,17 +302,17 @@ class Run:
         self.result.false_kills += [command[:100] for command in ended if not by_design.search(command)]
 
     def kill(self) -> None:
-        """SIGKILL to the main process, and count."""
+        """Send SIGKILL to the main process, and count the survivors."""
         main = Held(self.victim or self.main_process())
         self.watch.look()
         main.kill()
-        select.select([main.fd], [], [], 10)  # the death of a large program takes its time
+        select.select([main.fd], [], [], 10)  # a large program takes a while to die
         killed = time.monotonic()
         for mark in MARKS:
             living = self._until(killed + mark)
             self.result.survivors.append(len(living))
             if mark == 1.0:
-                self.result.who = dict(collections.Counter(label(held.command) for held in living))
+                self.result.names = dict(collections.Counter(label(held.command) for held in living))
         if living and self.way != "nothing":
             living = self._until(killed + LAST)
         if not living:
@@ -321,7 +323,7 @@ class Run:
             self.result.shm = sorted(set(os.listdir(SHM)) - self.shm_before)
 
     def _until(self, mark: float) -> list[Held]:
-        """Who is alive then. When nobody is, nobody will be."""
+        """The processes that are alive at that time. It returns early when none is left."""
         while living := [held for held in self.watch.look() if not self._is_cluster(held)]:
             left = mark - time.monotonic()
             if left <= 0:
@@ -330,7 +332,7 @@ class Run:
         return living
 
     def _is_cluster(self, held: Held) -> bool:
-        """Also what the cluster starts in the place of somebody."""
+        """Whether it is part of the cluster, or a replacement that the cluster started."""
         return bool(self.staying) and (
             held.pid in self.staying or re.search(self.row.passing or "(?!)", held.command) is not None
         )
@@ -341,9 +343,9 @@ class Run:
 
 
 def measure(row: rows.Row, way: str, seconds: float) -> Result:
-    """Everything about one row in one way. Nothing of it is left when this returns."""
+    """Measure one row in one way. Nothing of it is left when this returns."""
     begun = time.monotonic()
-    directory = Path(tempfile.mkdtemp(prefix="mx-", dir="/tmp"))  # short: Unix sockets' paths are
+    directory = Path(tempfile.mkdtemp(prefix="mx-", dir="/tmp"))  # short, because the path of a Unix socket must be
     directory.chmod(0o777)
     run = Run(row, way, directory)
     try:

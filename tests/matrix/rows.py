@@ -1,11 +1,12 @@
-"""What a set-up of the matrix is, and what the set-ups have at hand.
+"""The set-ups of the matrix, and the helpers that they share.
 
-A set-up is a function in on_<framework>.py. Most are the program itself, which ``python on_<framework>.py NAME`` runs: the
-function starts whatever it is about and returns, and the process stays. For servers and managers (``command=True``) the
-function writes what they need into a directory and returns the command that a user would type.
+A set-up is a function in on_<framework>.py. Most are the program itself: ``python on_<framework>.py
+NAME`` calls the function, which starts processes and returns; then the program stays. For servers
+and managers (``command=True``) the function writes their files into a directory, and returns the
+command that a user would type.
 
-Whoever is started says so through a FIFO that the environment names, one PID a line; so can a shell. Frameworks are
-imported in the functions: the runner imports these files too.
+Each started process reports its PID, a line, through a FIFO that the environment names. A shell can
+do that, too. The functions import the frameworks, because the runner imports these files as well.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any, TypeVar
 HERE = Path(__file__).parent
 CHANNEL = "MATRIX_CHANNEL"
 SLEEP = ["sleep", "1000"]
-SHELL = "sleep 1000 & echo $! >$MATRIX_CHANNEL; wait"  # a shell whose child is no Python
+SHELL = "sleep 1000 & echo $! >$MATRIX_CHANNEL; wait"  # a shell with a child that is no Python
 
 T = TypeVar("T")
 
@@ -39,22 +40,22 @@ class Row:
     file: str  # without on_ and .py
     name: str
     title: str  # in the table
-    announced: int  # how many processes say that they are there
+    announced: int  # how many processes report
     function: Callable[..., Any]
     command: bool = False
     needs: tuple[str, ...] = ()  # modules, programs, and ``root``
     light: bool = False  # runs in CI
     passing: str = ""  # a pattern of command lines that come and go by design
     limit: float = 60.0  # seconds until it is ready
-    known: tuple[str, ...] = ()  # the ways in which it is known not to be zero; docs/matrix.md says why
-    expects: str = ""  # of a recipe's program, in the way ``nothing``: "none" is to survive, or "some"
+    known: tuple[str, ...] = ()  # the ways with known survivors; docs/matrix.md says why
+    expects: str = ""  # the survivors of a recipe's program in the way ``nothing``: "none" or "some"
 
     @property
     def id(self) -> str:
         return f"{self.file}.{self.name}"
 
     def missing(self) -> str:
-        """What it needs and is not here."""
+        """What it needs and this machine lacks."""
         absent = [name for name in self.needs if name != "root" and not (importlib.util.find_spec(name) or which(name))]
         if "root" in self.needs and os.getuid() != 0:
             absent.append("root")
@@ -82,14 +83,14 @@ def row(title: str, announced: int, **options: Any) -> Callable[[Callable[..., T
 
 
 def load() -> dict[str, Row]:
-    """All of them, in the order of the files."""
+    """All set-ups, in the order of the files."""
     for path in sorted(HERE.glob("on_*.py")):
         importlib.import_module(path.stem)
     return ROWS
 
 
 def main() -> None:
-    """What on_<framework>.py does as a program: set up, say so, and stay."""
+    """Run a set-up as a program: set up, report, and stay."""
     file = Path(sys.argv[0]).stem.removeprefix("on_")
     function = ROWS[f"{file}.{sys.argv[1]}"].function
     if inspect.iscoroutinefunction(function):
@@ -102,7 +103,7 @@ def main() -> None:
 
 
 async def stay(set_up: Awaitable[Any]) -> None:
-    """The same on an event loop."""
+    """Set up, report and stay, on an event loop."""
     kept = await set_up
     ready()
     await asyncio.Event().wait()
@@ -110,18 +111,18 @@ async def stay(set_up: Awaitable[Any]) -> None:
 
 
 def say(word: object) -> None:
-    with open(os.environ[CHANNEL], "a") as channel:  # a line is written at once, and so whole: pipe(7)
+    with open(os.environ[CHANNEL], "a") as channel:  # one write of a line is atomic: pipe(7)
         channel.write(f"{word}\n")
 
 
 def started(*pids: int) -> None:
-    """These are there."""
+    """Report these processes."""
     for pid in pids:
         say(pid)
 
 
 def started_below() -> None:
-    """Whatever is below this process by now is there."""
+    """Report every process that is below this one now."""
     todo = [os.getpid()]
     while todo:
         for task in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
@@ -131,14 +132,14 @@ def started_below() -> None:
 
 
 def cluster() -> None:
-    """All that is there by now, but for the one to be killed, is to live on."""
+    """Report that all present processes but the one to be killed must live on."""
     say("cluster")
     with open(f"{os.environ[CHANNEL]}-back", "rb", buffering=0) as back:
         back.read(1)
 
 
 def ready() -> None:
-    """All of it is there, and the threads that started it have ended if they are to."""
+    """Report that all is started, and that the threads that were to end have ended."""
     say("ready")
 
 
@@ -150,15 +151,15 @@ def work(*_: object) -> None:
 
 
 def compute(*_: object) -> None:
-    """A task that is busy and never listens."""
+    """A task that is busy and reads nothing."""
     started(os.getpid())
     while True:
         sum(range(10**6))
-        signal.sigtimedwait([signal.SIGRTMAX], 0.05)  # not a whole CPU for a minute: others measure too
+        signal.sigtimedwait([signal.SIGRTMAX], 0.05)  # spares the CPU, because other runs measure too
 
 
 def on_a_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Run it on a thread, and return when the kernel has seen that thread end."""
+    """Run it on a thread, and return after the end of that thread in the kernel."""
     before = set(os.listdir("/proc/self/task"))
     result: list[T] = []
     native: list[int] = []
@@ -176,6 +177,6 @@ def on_a_thread(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def thread_gone(tid: int) -> None:
-    """Python's join returns before the kernel's thread has ended; of that there is no event."""
+    """Wait for the thread's end in the kernel, which comes after Python's join and has no event."""
     while os.path.exists(f"/proc/self/task/{tid}"):
         os.sched_yield()

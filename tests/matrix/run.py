@@ -1,9 +1,11 @@
-"""The matrix: every set-up, in three ways, the main process killed. Who stays, and who dies that should live?
+"""The matrix: run every set-up in three ways, kill its main process, and count survivors and false
+kills.
 
-    python run.py [--light] [--ways nothing,family,run] [--seconds 10] [--jobs 4] [--write docs/matrix.md] [ROW ...]
+    python run.py [--light] [--ways nothing,family,run] [--seconds 10] [--jobs 4]
+        [--write docs/matrix.md] [ROW ...]
 
-ROW is a file's name (``ray``) or a set-up's (``ray.actor``), with * and ?. The exit status is 1 if anything in the ways
-that are ours is not zero and not known, or known and zero.
+ROW is the name of a file (``ray``) or of a set-up (``ray.actor``), with * and ?. The exit status is
+1 if a way with pdeathsig has a survivor that is not known, or if a known one is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ running: list[subprocess.Popen[bytes]] = []
 
 
 def run_one(row: rows.Row, way: str, seconds: float) -> Result:
-    """In a process of its own, which cleans up behind the row; whatever that leaves, the caller sweeps."""
+    """Run the row in a process that cleans up. The caller kills what is left even so."""
     command = [sys.executable, str(rows.HERE / "one.py"), row.id, way, str(seconds)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     running.append(process)
@@ -44,7 +46,7 @@ def run_one(row: rows.Row, way: str, seconds: float) -> Result:
 
 def is_bad(result: Result) -> bool:
     row = rows.ROWS[result.row]
-    if result.way in row.known:  # and who has mended it says so there
+    if result.way in row.known:  # a known survivor that is missing is a change to write down
         return bool(result.error) or not table.is_bad(result)
     if result.way != "nothing" or row.expects == "none":
         return table.is_bad(result)
@@ -89,11 +91,11 @@ def main() -> None:
             print(table.line(result), flush=True)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in running:  # when interrupted: each cleans up
+        for process in running:  # after an interruption: each cleans up
             if process.poll() is None:
                 process.terminate()
         pool.shutdown()
-        left = Watch("of nobody").sweep()
+        left = Watch("no cookie").sweep()
     bad = [result for result in results.values() if is_bad(result)]
     if options.results:
         merged = json.loads(options.results.read_text()) if options.results.exists() else {}

@@ -20,7 +20,7 @@ def is_bad(result: Result) -> bool:
 
 
 def cell(result: Result | None) -> str:
-    """Survivors after 1 s; after 0.2, 1 and 3 s where these differ; then what else is wrong."""
+    """The survivors after 1 s, or after 0.2, 1 and 3 s if these differ; then what else is wrong."""
     if result is None:
         return "not run"
     if result.error:
@@ -33,17 +33,17 @@ def cell(result: Result | None) -> str:
     return ", ".join(words)
 
 
-def who(result: Result | None) -> str:
+def survivors(result: Result | None) -> str:
     if result is None:
         return ""
-    return ", ".join(name if count == 1 else f"{count} {name}" for name, count in sorted(result.who.items()))
+    return ", ".join(name if count == 1 else f"{count} {name}" for name, count in sorted(result.names.items()))
 
 
 def line(result: Result) -> str:
-    """For the terminal."""
+    """A line for the terminal."""
     mark = "  " if not is_bad(result) else "! "
     text = f"{mark}{result.row:45} {result.way:8} of {result.processes:3}: {cell(result)}"
-    text += f"  [{who(result)}]" if result.who else ""
+    text += f"  [{survivors(result)}]" if result.names else ""
     for title, items in (("killed alive", result.false_kills), ("ended by design", result.passed), ("shm", result.shm)):
         text += "".join(f"\n      {title}: {item}" for item in items)
     if result.error:
@@ -52,7 +52,7 @@ def line(result: Result) -> str:
 
 
 def write(path: Path, wanted: list[rows.Row], results: dict[tuple[str, str], Result]) -> None:
-    """Put the table where the last one stood."""
+    """Replace the table in the page."""
     text = path.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -67,7 +67,7 @@ def made(wanted: list[rows.Row], results: dict[tuple[str, str], Result]) -> str:
         "",
         totals(wanted, results),
         "",
-        "| set-up | processes | nothing | family | run | who stays without us |",
+        "| set-up | processes | nothing | family | run | what stays without pdeathsig |",
         "|---|---|---|---|---|---|",
     ]
     file = ""
@@ -77,22 +77,23 @@ def made(wanted: list[rows.Row], results: dict[tuple[str, str], Result]) -> str:
             lines.append(f"| **{HEADINGS.get(file, file)}** | | | | | |")
         nothing, family, run = (results.get((row.id, way)) for way in ("nothing", "family", "run"))
         count = nothing.processes if nothing else ""
-        cells = [row.title, str(count), cell(nothing), cell(family), cell(run), who(nothing)]
+        cells = [row.title, str(count), cell(nothing), cell(family), cell(run), survivors(nothing)]
         lines.append("| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |")
     return "\n".join([*lines, ""])
 
 
 def totals(wanted: list[rows.Row], results: dict[tuple[str, str], Result]) -> str:
-    words = []
+    parts = []
     for way in ("nothing", "family", "run"):
-        mine = [results[row.id, way] for row in wanted if (row.id, way) in results]
-        survivors = sum(1 for result in mine if any(result.survivors[1:2]))
-        shm = sum(1 for result in mine if result.shm)
-        false_kills = sum(1 for result in mine if result.false_kills)
-        words.append(
-            f"{way}: {survivors} with survivors after 1 s, {shm} with something in /dev/shm, {false_kills} with a false kill"
+        found = [results[row.id, way] for row in wanted if (row.id, way) in results]
+        surviving = sum(1 for result in found if any(result.survivors[1:2]))
+        shm = sum(1 for result in found if result.shm)
+        false_kills = sum(1 for result in found if result.false_kills)
+        parts.append(
+            f"{way}: {surviving} with survivors after 1 s, {shm} with something in /dev/shm,"
+            f" {false_kills} with a false kill"
         )
-    return f"Of {len(wanted)} set-ups: " + "; ".join(words) + "."
+    return f"Of {len(wanted)} set-ups: " + "; ".join(parts) + "."
 
 
 def versions() -> str:

@@ -1,4 +1,4 @@
-"""The runner finds what it is to find, and leaves nothing."""
+"""The runner of the matrix finds every kind of fault, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_each_fault_is_found(name: str) -> None:
     row = rows.load()[f"itself.{name}"]
     before = set(os.listdir("/dev/shm"))
     result = run.run_one(row, "nothing", 0.3)
-    for file in set(os.listdir("/dev/shm")) - before:  # an ordinary user's /dev/shm is everybody's
+    for file in set(os.listdir("/dev/shm")) - before:  # an ordinary user shares /dev/shm with all others
         if file.startswith("matrix-"):
             Path("/dev/shm", file).unlink()
     found = {
@@ -31,10 +31,10 @@ def test_each_fault_is_found(name: str) -> None:
 
 
 def test_a_bad_row_fails_the_run() -> None:
-    """With us: the same row, without a fault."""
+    """A survivor is bad in a way with pdeathsig, and expected without it."""
     row = rows.load()["itself.survivor"]
     result = run.run_one(row, "run", 0.3)
     assert not run.is_bad(result), result
-    assert run.is_bad(run.run_one(row, "nothing", 0.3)) is False  # without us it is as expected
+    assert run.is_bad(run.run_one(row, "nothing", 0.3)) is False
     result.survivors, result.gone = [1, 1, 1], -1.0
     assert run.is_bad(result)

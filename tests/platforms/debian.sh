@@ -1,10 +1,11 @@
-# Other Debians, for the scripts beside this one. The mirror, the keys and the proxy are those of this machine's apt, whose
-# configuration stays as it is. What is fetched stays in $cache; to fetch it anew, remove that.
+# Other Debian releases, for the scripts in this folder. The mirror, the keys and the proxy are
+# those of this machine's apt; its configuration does not change. Downloads stay in $cache; remove
+# that folder to download again.
 . tests/platforms/wheel.sh
 cache=$(pwd)/.cache
 mkdir -p "$cache"
 
-# Install the Debian package that has a command, where that is missing: need COMMAND PACKAGE
+# Install the Debian package of a command that is missing: need COMMAND PACKAGE
 need() {
     command -v "$1" >/dev/null && return
     quietly sh -c "apt-get update && apt-get install --yes --no-install-recommends $2"
@@ -18,7 +19,7 @@ mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Com
 eval "$(apt-config shell http_proxy Acquire::http::Proxy https_proxy Acquire::https::Proxy)"
 export http_proxy https_proxy
 
-# A small Debian in $cache/SUITE, with packages: debian SUITE PACKAGE,...
+# Install a small Debian in $cache/SUITE, with packages: debian SUITE PACKAGE,...
 debian() {
     [ "$(cat "$cache/$1/packages" 2>/dev/null)" = "$2" ] && return
     rm -rf "${cache:?}/$1"
@@ -27,7 +28,7 @@ debian() {
     echo "$2" >"$cache/$1/packages"
 }
 
-# The newest kernel of a suite, by apt in a root of its own: kernel SUITE DIRECTORY
+# Download the newest kernel of a suite, by apt in a root of its own: kernel SUITE DIRECTORY
 kernel() {
     [ -e "$2/vmlinuz" ] && return
     mkdir -p "$2/lists/partial" "$2/archives/partial"
@@ -37,7 +38,8 @@ kernel() {
         -o Dir::State::Status=$2/status -o Dir::Cache=$2"
     quietly apt-get $options update
     package=$(apt-cache $options depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image\)/\1/p')
-    binary=$(apt-cache $options depends "$package" | sed -n 's/.*Depends: \(linux-binary\)/\1/p') # since 7.x a package of its own
+    # From Linux 7 on, the binary is a separate package.
+    binary=$(apt-cache $options depends "$package" | sed -n 's/.*Depends: \(linux-binary\)/\1/p')
     package=${binary:-$package}
     (cd "$2" && quietly apt-get $options download "$package")
     dpkg-deb --fsys-tarfile "$2/$package"_*.deb | tar -x -O --wildcards '*/vmlinuz*' >"$2/vmlinuz.new"
@@ -45,12 +47,12 @@ kernel() {
     mv "$2/vmlinuz.new" "$2/vmlinuz"
 }
 
-# pdeathsig and what its tests need, in a virtual environment of a Debian's Python: python_in ROOT PYTHON
+# Install pdeathsig and what its tests need in a virtual environment there: python_in ROOT PYTHON
 python_in() {
     rm -rf "$1/wheels" "$1/venv"
     quietly chroot "$1" "$2" -m venv /venv
     case $2 in
-    pypy*) # ... whose cffi is built in, and which knows no stable ABI
+    pypy*) # its cffi is built in, and it has no stable ABI
         quietly .venv/bin/python -m pip download --dest "$1/wheels" setuptools pycparser \
             pytest pytest-timeout pytest-rerunfailures pytest-xdist
         cp "$sdist" "$1/wheels"
@@ -59,26 +61,28 @@ python_in() {
         ;;
     *)
         quietly .venv/bin/python -m pip download --only-binary=:all: --dest "$1/wheels" --python-version "${2#python}" \
-            --platform "linux_$(uname -m)" --platform "manylinux2014_$(uname -m)" --platform "manylinux_2_28_$(uname -m)" "$wheel[test]"
+            --platform "linux_$(uname -m)" --platform "manylinux2014_$(uname -m)" \
+            --platform "manylinux_2_28_$(uname -m)" "$wheel[test]"
         quietly chroot "$1" /venv/bin/pip install --no-index --find-links /wheels 'pdeathsig[test]'
         ;;
     esac
 }
 
-# Run a command there, among our files: inside ROOT COMMAND ...
+# Run a command there, in the copy of this repository: inside ROOT COMMAND ...
 inside() {
     unshare --mount sh -c '
         root=$1
         shift
-        mount --bind "$root" "$root" && # unshare(1) there wants a mount point as its root
+        mount --bind "$root" "$root" && # unshare(1) demands that its root is a mount point
             mount -t proc proc "$root/proc" && mount --rbind /sys "$root/sys" && mount --rbind /dev "$root/dev" &&
             exec chroot "$root" env -i -C /tests HOME=/root PATH=/usr/bin:/usr/sbin "$@"' sh "$@"
 }
 
-# Our files, as they are now: copy_tests ROOT
+# Copy the files of this repository, as they are now: copy_tests ROOT
 copy_tests() {
     rm -rf "$1/tests"
     mkdir "$1/tests"
-    git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from=- | tar --extract --directory="$1/tests"
+    git ls-files -z --cached --others --exclude-standard |
+        tar --create --null --files-from=- | tar --extract --directory="$1/tests"
     chroot "$1" /venv/bin/python -m compileall -q /tests/tests || true
 }

@@ -1,4 +1,7 @@
-"""Of children forked while four threads do what subprocess does before each exec, how many hang? CPython alone, without pdeathsig."""
+"""Count the forked children that hang, while four threads do what subprocess does before each exec.
+
+This tests CPython alone, without pdeathsig.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# PID 1 of a guest of kernels.sh: runs the tests, as root and as a user, writes what came of it to the second serial line, and ends the machine.
+# PID 1 of a guest of kernels.sh: run the tests as root and as a user, write the results to the
+# second serial line, and end the machine.
 export PATH=/usr/bin:/usr/sbin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -12,15 +13,16 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 uname -r >/results/release
 mkdir -m 777 /tmp/user
-# Thousands of starts: hours on an emulated processor.
+# test_killpoints.py starts thousands of processes, which takes hours on an emulated processor.
 [ "$TESTS_SLOWNESS" = 1 ] || rm /tests/tests/test_killpoints.py
 
 cd /tests
 as_root() { setsid --wait "$@"; }
 as_user() { HOME=/tmp/user setsid --wait setpriv --reuid 12345 --regid 12345 --clear-groups --no-new-privs "$@"; }
-for who in $(echo "$TESTS_AS" | tr , " "); do
-    as_$who /venv/bin/pytest -q --color=no -p no:cacheprovider --timeout-method=signal --timeout=$((20 * TESTS_SLOWNESS)) --junitxml=/tmp/user/$who.xml $(cat /pytest)
-    mv /tmp/user/$who.xml /results
+for user in $(echo "$TESTS_AS" | tr , " "); do
+    as_$user /venv/bin/pytest -q --color=no -p no:cacheprovider --timeout-method=signal \
+        --timeout=$((20 * TESTS_SLOWNESS)) --junitxml=/tmp/user/$user.xml $(cat /pytest)
+    mv /tmp/user/$user.xml /results
 done </dev/null >/dev/console 2>&1
 
 stty -F /dev/ttyS1 raw

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Run the tests under Debian's kernels: each boots in qemu with all of a small Debian as its initramfs, so it needs no driver.
-# Arguments go to pytest. KERNELS=bookworm: one kernel only. AS=root, AS=user: as one of them only. What a guest said is in $cache/kernel-*/console.
+# Run the tests under Debian's kernels. Each boots in qemu with a small Debian as its initramfs, so
+# it needs no driver. Arguments go to pytest. KERNELS=bookworm: one kernel only. AS=root, AS=user:
+# as that user only. The output of a guest is in $cache/kernel-*/console.
 set -eu
 . tests/platforms/debian.sh
 need qemu-system-x86_64 qemu-system-x86
@@ -16,7 +17,7 @@ echo "$*" >"$guest/pytest"
 (cd "$guest" && find . -xdev ! -path './usr/share/doc/*' ! -path './usr/share/locale/*' ! -path './wheels/*' ! -path './var/lib/*' |
     cpio --quiet --create --format=newc) >"$cache/initramfs"
 
-# Only a processor that does it in hardware runs other kernels than its own kind; where it is emulated, all takes ten times as long.
+# Without virtualization in hardware, qemu emulates the processor, which takes ten times as long.
 if [ -w /dev/kvm ] && grep -qwE 'vmx|svm' /proc/cpuinfo; then
     accel="-accel kvm -cpu host"
     slowness=1
@@ -31,9 +32,11 @@ for suite in ${KERNELS:-bullseye bookworm trixie sid}; do
     kernel "$suite" "$work"
     rm -f "$work"/*.xml
     timeout "$((180 * (slowness + 5)))" qemu-system-x86_64 $accel -smp 2 -m 6G -nodefaults -no-user-config -display none -no-reboot \
-        -kernel "$work/vmlinuz" -initrd "$cache/initramfs" -append "console=ttyS0 quiet no_timer_check panic=-1 mitigations=off TESTS_SLOWNESS=$slowness TESTS_AS=${AS:-root,user}" \
+        -kernel "$work/vmlinuz" -initrd "$cache/initramfs" -append "console=ttyS0 quiet no_timer_check panic=-1 \
+mitigations=off TESTS_SLOWNESS=$slowness TESTS_AS=${AS:-root,user}" \
         -serial "file:$work/console" -serial "file:$work/results.tar" || true
-    tar -xf "$work/results.tar" -C "$work" 2>/dev/null || { echo "$suite: no result; the console's last words:"; tail -n 20 "$work/console"; }
+    tar -xf "$work/results.tar" -C "$work" 2>/dev/null ||
+        { echo "$suite: no result; the end of its console:"; tail -n 20 "$work/console"; }
     release=$(cat "$work/release" 2>/dev/null || echo unknown)
     reports=$(echo "${AS:-root,user}" | sed "s|[a-z]*|$work/&.xml|g; s|,| |g")
     # shellcheck disable=SC2086

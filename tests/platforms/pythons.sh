@@ -1,5 +1,6 @@
 #!/bin/sh
-# One wheel, built from the sdist, on every Python from 3.10 on that is here; a free-threaded one builds its own. Arguments go to pytest.
+# Run the tests with one wheel, built from the sdist, on every installed Python from 3.10 on. A
+# free-threaded Python builds its own. Arguments go to pytest.
 set -eu
 . tests/platforms/wheel.sh
 one_wheel
@@ -11,13 +12,14 @@ for python in ${PYTHONS:-$(ls -d "$HOME"/.pyenv/versions/3.1[0-9]*/bin/python /u
     package=$wheel
     kind=
     if "$python" -c 'import sys, sysconfig; sys.exit(not sysconfig.get_config_var("Py_GIL_DISABLED"))'; then
-        package=$sdist # its stable ABI comes with 3.15
+        package=$sdist # it has a stable ABI only from 3.15 on
         kind=", free-threaded"
     fi
     quietly "$dist/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$package[test]"
     "$dist/venv/bin/pytest" -q $PYTEST_PARALLEL --junitxml="$dist/$(id -un).xml" "$@" || true
     version=$("$python" -c 'import platform; print(platform.python_version())')
-    .venv/bin/python tests/platforms/record.py --given="$*" interpreters "CPython ${version%.*}$kind" "$version" "$dist/$(id -un).xml" || failed=$((failed + 1))
+    .venv/bin/python tests/platforms/record.py --given="$*" interpreters "CPython ${version%.*}$kind" "$version" \
+        "$dist/$(id -un).xml" || failed=$((failed + 1))
     rm -rf "$dist/venv" "$dist"/*.xml
     tried=$((tried + 1))
 done

@@ -1,7 +1,8 @@
-"""Say in a line, and in a table of docs/platforms.md, what came of runs of the tests.
+"""Report the results of test runs: print a line for each, and write a row in docs/platforms.md.
 
-The files are pytest's, one a run; their names say as which user. Fails if a run did, or is missing. ``--given`` is what pytest was
-given: a share of the tests is written down as such, any other part of them not at all.
+The files are pytest's JUnit reports, one a run, named after the user. The exit status is 1 if a run
+failed or its report is missing. ``--given`` holds pytest's arguments. The row says if they were a
+share of the tests. Any other selection of tests is not written down.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ PAGE = Path("docs/platforms.md")
 
 
 def counts(report: Path) -> tuple[int, int, int]:
-    """Passed, skipped, failed."""
+    """How many tests passed, were skipped, failed."""
     suite = ElementTree.parse(report).getroot()[0].attrib
     failed = int(suite["failures"]) + int(suite["errors"])
     skipped = int(suite["skipped"])
@@ -25,7 +26,7 @@ def counts(report: Path) -> tuple[int, int, int]:
 
 
 def write(table: str, begin: str, row: str) -> None:
-    """Replace the row that begins like this in the table after the line <!-- TABLE -->, or add it."""
+    """Replace the row with that beginning in the table after the line <!-- TABLE -->, or add it."""
     before, mark, text = PAGE.read_text().partition(f"<!-- {table} -->\n")
     if not mark:
         sys.exit(f"{PAGE} has no table {table}")

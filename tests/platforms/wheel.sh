@@ -1,8 +1,8 @@
-# One wheel for all, built from the sdist; for the scripts beside this one. Sets $dist, $sdist and $wheel.
+# Build one wheel from the sdist, for the scripts in this folder. Sets $dist, $sdist and $wheel.
 
-# Run a command; show what it says only if it fails.
+# Run a command, and show its output only if it fails.
 quietly() {
-    said=$("$@" 2>&1) || { echo "$*"; echo "$said"; exit 1; }
+    output=$("$@" 2>&1) || { echo "$*"; echo "$output"; exit 1; }
 }
 
 one_wheel() {

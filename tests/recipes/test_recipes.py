@@ -1,4 +1,7 @@
-"""Each recipe of docs/recipes.md: with these lines, a SIGKILL of the parent leaves nothing; without them it does."""
+"""Each recipe of docs/recipes.md: with its lines, a SIGKILL of the parent leaves nothing behind.
+
+Without these lines the child stays.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ RECIPES = re.findall(
     (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(),
     re.S | re.M,
 )
-# How to run what a recipe's code shows, and what is left of it without the recipe.
+# How to run the code of a recipe, and which text makes it the program without the recipe.
 PROGRAMS = {
     "asyncio": "asyncio.run(main())",
     "uvloop": "uvloop.run(main())",
@@ -42,10 +45,10 @@ WITHOUT = {
 
 def program(name: str, code: str, backend: str, bound: bool) -> str:
     if not bound:
-        for ours, theirs in WITHOUT[name]:
-            assert ours in code
-            code = code.replace(ours, theirs)
-    # run by exec: a recipe is a module of its own
+        for bound_text, unbound_text in WITHOUT[name]:
+            assert bound_text in code
+            code = code.replace(bound_text, unbound_text)
+    # Run by exec, because a recipe is a module of its own.
     return f"""
 import asyncio, pdeathsig
 def started(pid):

@@ -1,4 +1,4 @@
-"""docs/recipes.md, "behind uvx, npx": real ones, which outlive the client that started them."""
+"""docs/recipes.md, "behind uvx, npx": the real wrappers outlive the client that started them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ forever()
 
 
 def check(tree: Tree, dies: bool) -> None:
-    """The server is as many processes away from its client as the recipe says, and dies with it if it looks so far."""
+    """The client is as many processes above the server as the recipe says.
+
+    The server dies with its client if it watches that far up.
+    """
     client_pid = tree.event("client")
     pid, above = tree.event("server").split()
     assert above == client_pid
@@ -42,7 +45,7 @@ def check(tree: Tree, dies: bool) -> None:
 
 @pytest.fixture
 def uvx(tmp_path: Path) -> list[str]:
-    """With pdeathsig as a user would have it, from a wheel: here of what is installed."""
+    """A command line of uvx with pdeathsig from a wheel, made here of the installed files."""
     needs(UV.exists(), "needs uv: make test-recipes")
     installed = distribution("pdeathsig")
     tag = next(line for line in (installed.read_text("WHEEL") or "").splitlines() if line.startswith("Tag: "))
@@ -56,7 +59,7 @@ def uvx(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("ancestors", [1, 2])
 @pytest.mark.parametrize("way", ["arm", "environment"])
-def test_behind_uvx(start: Start, uvx: list[str], way: str, ancestors: int) -> None:
+def test_a_server_behind_uvx_dies_with_its_client(start: Start, uvx: list[str], way: str, ancestors: int) -> None:
     arm = f"import pdeathsig; pdeathsig.arm(ancestors={ancestors})" if way == "arm" else ""
     variables = {"PDEATHSIG": "TERM:5", "PDEATHSIG_ANCESTORS": str(ancestors)} if way == "environment" else {}
     argv = [*uvx, SERVER.format(arm=arm, up=UP.format(2))]
@@ -66,7 +69,7 @@ def test_behind_uvx(start: Start, uvx: list[str], way: str, ancestors: int) -> N
 
 @pytest.fixture
 def npx(tmp_path: Path) -> list[str]:
-    """A package whose server is a Python program."""
+    """An npm package with a Python program as its server."""
     needs(which("npx") is not None, "needs npx: apt-get install npm")
     package = tmp_path / "package"
     package.mkdir()
@@ -77,8 +80,8 @@ def npx(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("ancestors", [2, 3])
-def test_behind_npx(start: Start, npx: list[str], tmp_path: Path, ancestors: int) -> None:
-    """It starts the server by a shell, so that is one more."""
+def test_a_server_behind_npx_dies_with_its_client(start: Start, npx: list[str], tmp_path: Path, ancestors: int) -> None:
+    """npx starts the server through a shell, which is one more process."""
     arm = f"import pdeathsig; pdeathsig.arm(ancestors={ancestors})"
     code = SERVER.format(arm=arm, up=UP.format(3))
     (tmp_path / "package" / "server").write_text(f"#!{sys.executable}\n{code}")

@@ -1,7 +1,10 @@
-"""Eight threads start children and end them, while two others fork: for SECONDS, by the numbers that follow from SEED.
+"""Eight threads start children and end them, while two others fork, for SECONDS, at random from
+SEED.
 
-``PYTHONPATH=tests python tests/stress/spawn.py [SECONDS [SEED]]``. Afterwards no child, no zombie, no descriptor and no
-thread may be left but the owners, and children of a parent that is killed must die: of a quiet one, and of others in mid-storm.
+``PYTHONPATH=tests python tests/stress/spawn.py [SECONDS [SEED]]``. Afterwards no child, zombie or
+descriptor may be left, and no thread but the spawner threads. When the parent is killed, its
+children must die. That is checked for a parent that is quiet, and for others while they start
+children.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from harness import DEADLINE, Process
 
 import pdeathsig
 
-SPAWNERS, FORKERS, KILLED_IN_MID_STORM = 8, 2, 10
+SPAWNERS, FORKERS, KILLED_WHILE_BUSY = 8, 2, 10
 PIPELINE = ["sh", "-c", "sleep 1000 | sleep 1000"]
 HANGS_AFTER = 60
 
@@ -78,10 +81,10 @@ def communicate(rng: random.Random, options: dict[str, Any]) -> None:
 
 def pass_a_descriptor(rng: random.Random, options: dict[str, Any]) -> None:
     options.pop("close_fds", None)
-    ours, theirs = os.pipe()
-    child = pdeathsig.Popen(["sh", "-c", f"echo $$ >/proc/self/fd/{theirs}"], pass_fds=[theirs], **options)
-    os.close(theirs)
-    with os.fdopen(ours) as pipe:
+    reader, writer = os.pipe()
+    child = pdeathsig.Popen(["sh", "-c", f"echo $$ >/proc/self/fd/{writer}"], pass_fds=[writer], **options)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
         assert int(pipe.read()) == child.pid
     assert child.wait(DEADLINE) == 0
 
@@ -127,7 +130,7 @@ def have_many(rng: random.Random, options: dict[str, Any]) -> None:
 
 
 def leave_bound(rng: random.Random, options: dict[str, Any]) -> None:
-    """For a process that ends at once; its children have to follow."""
+    """Leave children behind in a process that then ends; they have to die."""
     pdeathsig.Popen(["sleep", "1000"], **options).returncode = 0
     pdeathsig.Popen(PIPELINE, scope="group").returncode = 0
 
@@ -183,7 +186,7 @@ def repeat(act: Callable[[random.Random], None], seed: str, until: float) -> Non
         errors.append(traceback.format_exc())
 
 
-def rage(seconds: float, seed: int) -> None:
+def run_threads(seconds: float, seed: int) -> None:
     until = time.monotonic() + seconds
     acts = [spawner] * SPAWNERS + [forker] * FORKERS
     threads = [threading.Thread(target=repeat, args=(act, f"{seed} {i}", until)) for i, act in enumerate(acts)]
@@ -196,13 +199,13 @@ def rage(seconds: float, seed: int) -> None:
 def descriptors() -> dict[str, str]:
     found = {}
     for entry in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # that of the listing itself
+        with suppress(FileNotFoundError):  # the descriptor of the listing itself
             found[entry] = os.readlink(f"/proc/self/fd/{entry}")
     return found
 
 
 def threads() -> Counter[str]:
-    """How many of each name."""
+    """How many threads have each name."""
     found: Counter[str] = Counter()
     for entry in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -210,14 +213,14 @@ def threads() -> Counter[str]:
     return found
 
 
-def storm(seconds: float, seed: int) -> None:
-    """What the processes do that are to be killed."""
+def be_parent(seconds: float, seed: int) -> None:
+    """Run in the parent: start and end children, check what is left, start some more, and stay."""
     faulthandler.register(signal.SIGALRM, chain=True)
     signal.alarm(int(seconds) + HANGS_AFTER)
-    end_a_group(random.Random(), {})  # makes the lifeline
+    end_a_group(random.Random(), {})  # creates the lifeline, which stays open
     before, others = descriptors(), threads()
     print("begun", flush=True)
-    rage(seconds, seed)
+    run_threads(seconds, seed)
     print(*errors, sep="\n", file=sys.stderr, end="")
     assert not errors
     try:
@@ -226,10 +229,10 @@ def storm(seconds: float, seed: int) -> None:
         pass
     assert descriptors() == before, f"{before} became {descriptors()}"
     until = time.monotonic() + DEADLINE
-    while threads() - Counter(pdeathsig=SPAWNERS + FORKERS) != others:  # one that is joined may not have ended yet
+    while threads() - Counter(pdeathsig=SPAWNERS + FORKERS) != others:  # a joined thread may not have ended yet
         assert time.monotonic() < until, f"{others} became {threads()}"
         os.sched_yield()
-    print(f"{dict(done)}, {threads()['pdeathsig']} owners", flush=True)
+    print(f"{dict(done)}, {threads()['pdeathsig']} spawner threads", flush=True)
     alive = []
     starting = [
         threading.Thread(target=lambda: alive.append(pdeathsig.Popen(PIPELINE, scope="group"))),
@@ -245,7 +248,7 @@ def storm(seconds: float, seed: int) -> None:
 
 
 def kill_and_see(parent: subprocess.Popen[str]) -> int:
-    """Whether all that is below the parent ends with it. How many there were just before."""
+    """Kill the parent, and check that all below it dies. Return how many processes that were."""
     below = descendants(parent.pid)
     parent.kill()
     parent.wait()
@@ -266,7 +269,7 @@ def kill_and_see(parent: subprocess.Popen[str]) -> int:
 
 def start(seconds: float, seed: int) -> subprocess.Popen[str]:
     environment = {**os.environ, "PDEATHSIG_QUIET": "1"}
-    command = [sys.executable, __file__, "storm", str(seconds), str(seed)]
+    command = [sys.executable, __file__, "parent", str(seconds), str(seed)]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
     assert parent.stdout.readline() == "begun\n"
@@ -284,14 +287,14 @@ def main(seconds: float = 30, seed: int | None = None) -> None:
         sys.exit("failed")
     print(f"killed when quiet: {kill_and_see(parent)} processes below it died")
     rng = random.Random(seed)
-    for i in range(KILLED_IN_MID_STORM):
+    for i in range(KILLED_WHILE_BUSY):
         parent = start(HANGS_AFTER, seed + i)
         Process(parent.pid).dies(within=rng.random())
-        print(f"killed in mid-storm: {kill_and_see(parent)} processes below it died")
+        print(f"killed while it starts children: {kill_and_see(parent)} processes below it died")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["storm"]:
-        storm(float(sys.argv[2]), int(sys.argv[3]))
+    if sys.argv[1:2] == ["parent"]:
+        be_parent(float(sys.argv[2]), int(sys.argv[3]))
     else:
         main(*(float(sys.argv[1]),) if sys.argv[1:] else (), *(int(argument) for argument in sys.argv[2:]))

@@ -1,5 +1,6 @@
-/* c_src without Python: eight threads and the main one start children and end them, two fork, one arms and disarms, for
- * SECONDS. For ThreadSanitizer, which so sees all there is; `make tsan`. */
+/* c_src without Python, for ThreadSanitizer, which then sees every thread; `make tsan`. For
+ * SECONDS, eight threads and the main one start children and end them, two fork, one arms and
+ * disarms. */
 #include "../../c_src/spawn/spawn.h"
 
 #include <err.h>
@@ -108,7 +109,7 @@ static void spawn(unsigned int *seed)
 
 static void fork_once(unsigned int *seed)
 {
-#ifdef __SANITIZE_ADDRESS__ /* its malloc may be locked in a fork child for ever */
+#ifdef __SANITIZE_ADDRESS__ /* in a forked child, its malloc may be locked for ever */
     bool spawns = false;
 #else
     bool spawns = rand_r(seed) % 2;
