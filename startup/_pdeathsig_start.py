@@ -1,5 +1,7 @@
-"""Imported by pdeathsig.pth where PDEATHSIG is set. Beside the package, not in it: also when that cannot be imported,
-the program must not run unprotected, and site would go on after an exception.
+"""Join the family at start-up: pdeathsig.pth imports this module where PDEATHSIG is set.
+
+It is beside the package, not in it, because a package that cannot be imported must end the program,
+too: it must not run unprotected, and ``site`` would go on after an exception.
 
 PYTEST_DONT_REWRITE: see pdeathsig/__init__.py."""
 
