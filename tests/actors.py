@@ -1,6 +1,8 @@
-"""What the processes that the tests start have at hand. harness.start() runs ``from actors import *`` first.
+"""The functions for the processes that the tests start: harness.start() runs ``from actors import
+*``.
 
-They all write to one pipe, which every descendant inherits: a line per event, and EOF when the last one is gone.
+Every descendant inherits one pipe. The processes write a line per event, and the pipe ends when the
+last of them is gone.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 libc = ctypes.CDLL(None, use_errno=True)
-RLIMIT_SIGPENDING = 11  # PyPy's resource has it not
+RLIMIT_SIGPENDING = 11  # the module resource of PyPy lacks it
 
 __all__ = [
     "RLIMIT_SIGPENDING",
@@ -43,17 +45,17 @@ CHANNEL = 1
 
 
 def say(*words: object) -> None:
-    """One event."""
+    """Report one event."""
     os.write(CHANNEL, (" ".join(map(str, words)) + "\n").encode())
 
 
 def here(name: str) -> None:
-    """``name`` is ready, and this is its PID."""
+    """Report that this process, ``name``, is ready, and its PID."""
     say(name, os.getpid())
 
 
 def wait() -> str:
-    """The next line that the test sends."""
+    """Wait for the next line from the test, and return it."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
@@ -79,23 +81,25 @@ def forever() -> NoReturn:
 
 
 def python(code: str, *args: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Another actor, a child of this process."""
+    """Start another such process, a child of this one."""
     return subprocess.Popen([sys.executable, *args, "-c", f"from actors import *\n{code}"], **options)
 
 
 def behind_a_shell(code: str) -> None:
-    """Another actor, a child of a shell that is a child of this process."""
+    """Start another such process, the child of a shell that is a child of this one."""
     subprocess.Popen(["sh", "-c", '"$0" -c "$1"; :', sys.executable, f"from actors import *\n{code}"])
 
 
 def raw_pdeathsig(sig: int = signal.SIGKILL) -> None:
-    """The home-made recipe."""
+    """Bind this process by prctl alone, as the usual recipe does."""
     libc.prctl(1, sig)
 
 
 def double_fork(code: str, *, outlive_me: bool = False) -> None:
-    """By way of a shell, start an actor whose parent, the shell, is gone before its Python starts; so is this process
-    if it is to outlive us."""
+    """Start another such process by a shell that is gone before the Python of the process starts.
+
+    :param outlive_me: wait for the end of this process, too.
+    """
     gate, holder = os.pipe()
     script = f'{{ read _; exec "$0" -c "$1"; }} <&{gate} {holder}>&- &'
     command = ["sh", "-c", script, sys.executable, f"from actors import *\n{code}"]

@@ -1,4 +1,4 @@
-"""What multiprocessing's workers run in the tests: they must be importable."""
+"""The functions that workers of multiprocessing run in the tests: they must be importable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def hold_the_gil() -> None:
 
 
 def answer(connection: Connection, initializer: Callable[[], None] | None) -> None:
-    """Whatever a Process is sent, it does; and says what came of it."""
+    """Call the functions that come by the connection, and send their results."""
     if initializer is not None:
         initializer()
     while True:

@@ -1,4 +1,4 @@
-"""Deny one system call to this process and all it starts: seccomp(2), a filter of four instructions."""
+"""Deny one system call to this process and all it starts, by a filter of seccomp(2)."""
 
 from __future__ import annotations
 

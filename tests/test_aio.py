@@ -1,4 +1,4 @@
-"""create_subprocess_exec and _shell: asyncio's own, on any loop, on any thread."""
+"""create_subprocess_exec and create_subprocess_shell, on any loop and any thread."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def thread_run(main: Coroutine[Any, Any, Any]) -> Any:
 
 @pytest.fixture(autouse=True, scope="module")
 def first_use() -> None:
-    """uvloop keeps two descriptors for good."""
+    """Start uvloop once, because it keeps two descriptors open for ever."""
     if importlib.util.find_spec("uvloop") is not None:
         uvloop_run(asyncio.sleep(0))
 
@@ -97,7 +97,7 @@ def test_many_at_once(run: Run) -> None:
     run(main())
 
 
-def test_errors_are_asyncios(run: Run) -> None:
+def test_errors_are_those_of_asyncio(run: Run) -> None:
     async def main() -> None:
         for program, options in (
             ("nowhere", {}),
@@ -118,7 +118,7 @@ def test_errors_are_asyncios(run: Run) -> None:
         with pytest.raises(ValueError, match="^scope: "):
             await pdeathsig.create_subprocess_exec("true", scope="tribe")  # type: ignore[arg-type]
 
-    if run is uvloop_run:  # whose own errors are others
+    if run is uvloop_run:  # uvloop's errors differ
         pytest.skip("asyncio's errors are compared on asyncio's loop")
     run(main())
 
@@ -126,7 +126,7 @@ def test_errors_are_asyncios(run: Run) -> None:
 def test_cancelled_while_it_starts_leaves_no_child(run: Run) -> None:
     async def main() -> None:
         task = asyncio.ensure_future(pdeathsig.create_subprocess_exec("sleep", "1000", stdout=-1))
-        await asyncio.sleep(0)  # it has begun
+        await asyncio.sleep(0)  # lets the task begin
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -137,7 +137,7 @@ def test_cancelled_while_it_starts_leaves_no_child(run: Run) -> None:
 
 
 def test_a_loop_closed_before_the_child_ends() -> None:
-    """No descriptor is left; the transport, as it goes, ends the child: asyncio's own way."""
+    """No descriptor is left. The transport's finalizer ends the child, as in asyncio."""
     code = """
 import asyncio, gc, os, select, warnings, pdeathsig
 from actors import pidfd_open
@@ -153,11 +153,11 @@ del process, loop
 for _ in range(5): gc.collect()  # PyPy finalizes in a cycle one by one
 print(len(poll.poll(10_000)), len(before) - len(os.listdir('/proc/self/fd')))
 """
-    assert harness.run(code).stdout == "1 2\n"  # two less: the loop's three, but for our own pidfd
+    assert harness.run(code).stdout == "1 2\n"  # three less by the loop, one more by the pidfd here
 
 
-def test_without_pidfd(start: Start) -> None:
-    """Before Linux 5.3, or with no descriptor left: a thread waits."""
+def test_a_child_is_awaited_without_a_pidfd(start: Start) -> None:
+    """A thread waits before Linux 5.3, or with no descriptor left."""
     tree = start("""
 import asyncio, pdeathsig, errno
 def refused(pid, flags=0): raise OSError(errno.ENOSYS, 'pidfd_open')
@@ -204,7 +204,7 @@ forever()
     assert tree.all_gone()
 
 
-def test_nothing_of_asyncios_is_changed() -> None:
+def test_asyncio_s_own_functions_are_unchanged() -> None:
     before = (vars(asyncio.subprocess).copy(), vars(subprocess).copy())
     asyncio.run(one())
     assert (vars(asyncio.subprocess), vars(subprocess)) == before
@@ -227,7 +227,7 @@ uvloop.run(main())
 
 @pytest.mark.parametrize("way", ["family", "install", "uninstall"])
 @pytest.mark.parametrize("first", ["", "import uvloop\n"], ids=["uvloop later", "uvloop first"])
-def test_uvloop_s_own_are_bound(start: Start, way: str, first: str) -> None:
+def test_the_children_of_uvloop_s_own_functions_are_bound(start: Start, way: str, first: str) -> None:
     pytest.importorskip("uvloop")
     before = {
         "family": "import pdeathsig.auto",

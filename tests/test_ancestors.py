@@ -12,7 +12,7 @@ import pytest
 from conftest import Start, needs
 from harness import TESTS, Process, Tree, environment, run
 
-# A chain a - b - c - server below the test; each says that it is here, and outlives its parent.
+# A chain a - b - c - server below the test. Each process prints a line, and outlives its parent.
 SERVER = "import pdeathsig; pdeathsig.arm({args}); here('server'); forever()"
 LINKS = ("a", "b", "c")
 
@@ -29,7 +29,7 @@ def chain(start: Start, server: str, **environment: str | None) -> tuple[Tree, d
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 32])
 @pytest.mark.parametrize("victim", LINKS)
-def test_dies_with_each_of_so_many(start: Start, count: int, victim: str) -> None:
+def test_the_server_dies_with_each_of_its_nearest_ancestors(start: Start, count: int, victim: str) -> None:
     tree, processes = chain(start, SERVER.format(args=f"ancestors={count}"))
     above = {"c": 1, "b": 2, "a": 3}[victim]
     server = processes["server"]
@@ -38,7 +38,7 @@ def test_dies_with_each_of_so_many(start: Start, count: int, victim: str) -> Non
     if above <= count:
         assert server.dies()
     else:
-        # an event that comes after whatever that death could have caused: the next death is seen, and that one was not
+        # The next death is noticed, so the signal for the first one would have come before.
         processes["c"].kill()
         assert server.dies()
     for link in processes.values():
@@ -48,11 +48,11 @@ def test_dies_with_each_of_so_many(start: Start, count: int, victim: str) -> Non
     tree.top.wait(10)
     pid = processes[victim].pid if above <= count else processes["c"].pid
     place = above if above <= count else 1
-    who = f"parent {pid}" if place == 1 else f"ancestor {pid} (number {place})"
-    assert tree.stderr() == f"pdeathsig: {who} is gone; SIGKILL to {server.pid}\n"
+    dead = f"parent {pid}" if place == 1 else f"ancestor {pid} (number {place})"
+    assert tree.stderr() == f"pdeathsig: {dead} is gone; SIGKILL to {server.pid}\n"
 
 
-def test_status_names_them(start: Start) -> None:
+def test_status_names_the_ancestors(start: Start) -> None:
     server = "import pdeathsig; pdeathsig.arm(ancestors=3); s = pdeathsig.status(); here('server'); say(s.parent, *s.ancestors, bool(s), s.watching); say(str(s).splitlines()[0]); say(str(s).splitlines()[1]); forever()"
     tree, processes = chain(start, server)
     pids = [processes[name].pid for name in ("c", "b", "a")]
@@ -63,8 +63,8 @@ def test_status_names_them(start: Start) -> None:
     assert tree.line().endswith(f" and pidfd of {pids[1]}, {pids[2]}")
 
 
-def test_a_wrapper_that_survives_its_caller(start: Start) -> None:
-    """sh -c, uvx, npx; the same server with a plain arm() lives on."""
+def test_a_server_behind_a_wrapper_dies_with_its_caller(start: Start) -> None:
+    """The wrapper (sh -c, uvx, npx) outlives the caller. With a plain arm() the server would, too."""
     tree = start(
         """
 behind_a_shell("import pdeathsig; pdeathsig.arm(); here('plain'); forever()")
@@ -87,7 +87,7 @@ def test_with_a_signal_and_a_grace(start: Start) -> None:
     assert processes["server"].dies()
 
 
-def test_armed_again_watches_others(start: Start) -> None:
+def test_arming_again_changes_the_watched_ancestors(start: Start) -> None:
     server = "import pdeathsig; [pdeathsig.arm(ancestors=n) for n in (32, 32, 32, 1)]; here('server'); say(pdeathsig.status().ancestors); wait_for = forever()"
     tree, processes = chain(start, server)
     assert tree.line() == "()"
@@ -136,7 +136,8 @@ pdeathsig.arm(ancestors=3)
 say('alive')
 forever()
 """
-# By private names, as no other way leads in between. The walk is held where it is to be caught: a line from the test says that the victim is dead and reaped.
+# By private names, as no other way leads in between. The walk up the ancestors is held at a point
+# until the test reports that the victim is dead and reaped.
 HELD = {
     "before its parent is read": """
 parent = _ancestors._parent
@@ -157,11 +158,11 @@ _ancestors.Chain.gone = slow""",
 
 @pytest.mark.parametrize("when", HELD)
 @pytest.mark.parametrize("victim", ["parent", "grandparent"])
-def test_one_that_dies_while_we_arm(start: Start, when: str, victim: str) -> None:
-    """Top starts a middle, that one the server, whose standard input is the test's."""
+def test_an_ancestor_that_dies_during_arming_is_noticed(start: Start, when: str, victim: str) -> None:
+    """The top starts a middle process, and that starts the server. The test's pipe is its input."""
     server = GONE_MEANWHILE.format(meddle=HELD[when])
-    who = {"parent": "os.getppid()", "grandparent": "_ancestors._parent(os.getppid())"}[victim]
-    server = server.replace("def held", f"victim = {who}\ndef held", 1)
+    pid = {"parent": "os.getppid()", "grandparent": "_ancestors._parent(os.getppid())"}[victim]
+    server = server.replace("def held", f"victim = {pid}\ndef held", 1)
     tree = start(nested(server))
     grandparent, parent = tree.process("grandparent"), tree.process("parent")
     server_process = tree.process("server")
@@ -169,7 +170,7 @@ def test_one_that_dies_while_we_arm(start: Start, when: str, victim: str) -> Non
     dying.kill()
     assert dying.dies()
     wait_until_reaped(dying)
-    if server_process.alive():  # caught already: the parent's death has come by signal
+    if server_process.alive():  # not dead already by the signal for its parent's death
         try:
             tree.send()
         except BrokenPipeError:
@@ -184,19 +185,19 @@ def test_one_that_dies_while_we_arm(start: Start, when: str, victim: str) -> Non
 
 
 def nested(server: str) -> str:
-    """top, which reaps - grandparent - parent - server."""
+    """A chain: the top, which reaps, its child, the grandparent, then the parent and the server."""
     parent = f"here('parent'); python({server!r}, stdin=0); forever()"
     grandparent = f"here('grandparent'); python({parent!r}, stdin=0); forever()"
     return f"python({grandparent!r}, stdin=0).wait(); forever()"
 
 
 def wait_until_reaped(process: Process) -> None:
-    """Its children have another parent once it is a zombie; whether it is reaped does not matter then."""
+    """Wait until it is a zombie or reaped: in either case its children have another parent."""
     process._spin(lambda: process.state() in "ZX", "end")
 
 
 def unshared(script: str, code: str) -> str:
-    """What that code writes, run by a shell that is PID 1 of a namespace."""
+    """The output of that code, run by a shell that is PID 1 of a namespace."""
     done = subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, sys.executable, code],
         cwd=TESTS,
@@ -227,7 +228,7 @@ print(pdeathsig.status().ancestors, bool(pdeathsig.status()))
 
 @pytest.mark.usefixtures("root")
 def test_an_ancestor_that_proc_hides_is_an_error() -> None:
-    """Another user's (hidepid=2): there is no telling who is above it. What was armed before still is."""
+    """With hidepid=2, the parent of another user's process is hidden. An earlier arming stays."""
     lines = unshared(
         'mount -t proc -o hidepid=2 proc /proc || exit 77; sh -c \'"$0" -c "$1" another; :\' "$0" "$1"; :', TWO_ARMINGS
     ).splitlines()
@@ -237,7 +238,7 @@ def test_an_ancestor_that_proc_hides_is_an_error() -> None:
 
 
 @pytest.mark.usefixtures("root")
-def test_without_proc_one_needs_none_and_more_do() -> None:
+def test_only_more_than_one_ancestor_needs_proc() -> None:
     lines = unshared(
         'mount -t tmpfs none /proc || exit 77; sh -c \'"$0" -c "$1"; :\' "$0" "$1"; :', TWO_ARMINGS
     ).splitlines()
@@ -245,7 +246,7 @@ def test_without_proc_one_needs_none_and_more_do() -> None:
     assert lines[1].startswith("[Errno 2] ancestors: /proc does not tell which process is the parent of ")
 
 
-def test_pid_1_is_the_last(start: Start, root: None) -> None:
+def test_pid_1_is_the_last_ancestor(start: Start, root: None) -> None:
     code = "from actors import *; import pdeathsig; pdeathsig.arm(ancestors=9); s = pdeathsig.status(); say(s.parent, s.ancestors)"
     tree = start(
         f"subprocess.run(['unshare', '--pid', '--mount-proc', '--fork', 'sh', '-c', '\"$0\" -c \"$1\"; :', sys.executable, {code!r}])"
@@ -254,7 +255,7 @@ def test_pid_1_is_the_last(start: Start, root: None) -> None:
     tree.top.wait(10)
 
 
-def test_all_that_there_are(start: Start) -> None:
+def test_a_large_number_watches_all_ancestors(start: Start) -> None:
     tree = start(
         "import pdeathsig; pdeathsig.arm(ancestors=32); s = pdeathsig.status(); say(s.parent, *s.ancestors); forever()"
     )
@@ -309,7 +310,7 @@ def test_the_environment_says_how_many(start: Start, how: str, value: str, count
 
 
 def test_a_family_member_behind_a_shell(start: Start) -> None:
-    """Its ancestors: the shell, the head, and the test; the head is known by its token too."""
+    """Its ancestors are the shell, the head and the test. It knows the head by its token, too."""
     code = "import pdeathsig; s = pdeathsig.status(); say('child', os.getpid(), s.watching, *s.ancestors); forever()"
     tree = start(
         f"behind_a_shell({code!r}); forever()", PDEATHSIG="TERM", PDEATHSIG_ANCESTORS="3", PDEATHSIG_SCOPE="child"

@@ -48,8 +48,10 @@ ANSWERING = "signal.signal(signal.SIGUSR1, lambda *_: say('alive')); here('child
 
 
 def test_thread_exit_does_not_kill_the_child(start: Start) -> None:
-    """Both children's signals are sent in one go when their thread exits: when the kernel's own has killed, ours has
-    come too."""
+    """When the thread exits, the kernel signals both children at once.
+
+    So when the control, bound by the kernel alone, is dead, the other child got its signal too.
+    """
     tree = start(f"""
 ours = "import pdeathsig; pdeathsig.arm()\\n" + {ANSWERING!r}
 raw = "raw_pdeathsig(); here('raw'); forever()"
@@ -107,7 +109,7 @@ forever()
 
 
 def test_stopped_child_dies_as_soon_as_it_goes_on(start: Start) -> None:
-    """A stopped process runs no handler: the limit of verified arming. parent='thread' has no such limit."""
+    """A stopped process runs no handler, so it dies later. With parent='thread' it dies at once."""
     tree = start(
         f"python({CHILD!r}, process_group=0) if sys.version_info >= (3, 11) else python({CHILD!r}, preexec_fn=os.setpgrp); forever()"
     )
@@ -193,8 +195,8 @@ forever()
 
 
 @pytest.mark.parametrize("where", ["main", "thread"])
-def test_news_for_nobody_is_ignored(start: Start, where: str) -> None:
-    """Anyone may send the real-time signal that carries the news: the handler looks for itself."""
+def test_a_carrier_signal_without_a_death_is_ignored(start: Start, where: str) -> None:
+    """Any process may send the carrier signal, so the handler itself checks the parent."""
     tree = start(f"""
 import pdeathsig
 run = (lambda f: f()) if {where!r} == "main" else (lambda f: (lambda t: (t.start(), t.join()))(threading.Thread(target=f)))
@@ -206,7 +208,7 @@ say("alive", bool(pdeathsig.status()))
     assert tree.event("alive") == "True"
 
 
-def test_any_signal_can_be_the_one_even_that_which_would_carry_the_news(start: Start) -> None:
+def test_any_signal_can_be_the_death_signal_even_the_carrier(start: Start) -> None:
     tree = start("""
 import pdeathsig
 pdeathsig.arm()
@@ -228,7 +230,7 @@ forever()
 
 
 def test_arming_on_a_dying_process_delivers_the_new_signal_only(start: Start) -> None:
-    """Not what was armed before: its parent lives."""
+    """The signal that was armed before is not delivered, because its parent lives."""
     tree = start("""
 import pdeathsig
 got = []
@@ -264,7 +266,7 @@ void begin(void) { pthread_t thread; pthread_create(&thread, 0, compute, 0); pth
 
 
 def test_a_cancelled_thread_delivers_too(start: Start, tmp_path: object) -> None:
-    """write(2) is a cancellation point: there a thread with a pending pthread_cancel would end, inside the handler."""
+    """write(2) is a cancellation point: there, a cancelled thread would end inside the handler."""
     library = f"{tmp_path}/cancelled.so"
     subprocess.run(
         ["gcc", "-shared", "-fPIC", "-xc", "-", "-o", library, "-lpthread"], input=CANCELLED, text=True, check=True

@@ -15,7 +15,7 @@ STATUS = "import pdeathsig; s = pdeathsig.status(); say(s.armed, s.signal, s.gra
 @pytest.mark.parametrize(
     "spelling", ["import pdeathsig.auto", "from pdeathsig import auto", "import pdeathsig; import pdeathsig.auto"]
 )
-def test_arms_with_sigkill(start: Start, spelling: str) -> None:
+def test_auto_arms_with_sigkill(start: Start, spelling: str) -> None:
     tree = start(f"python(\"{spelling}; here('child'); forever()\"); forever()")
     child = tree.process("child")
     tree.kill()
@@ -32,20 +32,20 @@ def test_arms_with_sigkill(start: Start, spelling: str) -> None:
         ("", "False None None False"),
     ],
 )
-def test_takes_the_signal_from_the_environment(start: Start, value: str | None, expected: str) -> None:
+def test_auto_takes_the_signal_from_the_environment(start: Start, value: str | None, expected: str) -> None:
     site = f"import sys; sys.path += {sys.path!r}; "
     tree = start(f"{site}import pdeathsig.auto; {STATUS}", "-S", PDEATHSIG=value)
     assert tree.line() == expected
     tree.top.wait(10)
 
 
-def test_leaves_what_is_armed_alone(start: Start) -> None:
+def test_auto_leaves_an_earlier_arming_alone(start: Start) -> None:
     tree = start(f"import pdeathsig; pdeathsig.arm(signal.SIGTERM, grace=7); import pdeathsig.auto; {STATUS}")
     assert tree.line() == "True 15 7.0 False"
     tree.top.wait(10)
 
 
-def test_quiet_is_not_overlooked_on_the_short_way(start: Start) -> None:
+def test_auto_reads_the_quiet_variable_too(start: Start) -> None:
     tree = start("python(\"import pdeathsig.auto; here('child'); forever()\"); forever()", PDEATHSIG_QUIET="1")
     child = tree.process("child")
     tree.kill()
@@ -53,7 +53,7 @@ def test_quiet_is_not_overlooked_on_the_short_way(start: Start) -> None:
     assert tree.stderr() == ""
 
 
-def test_refused_is_an_error(start: Start) -> None:
+def test_a_refused_arming_by_auto_is_an_error(start: Start) -> None:
     tree = start("""
 import seccomp_deny
 seccomp_deny.deny('prctl')
@@ -67,7 +67,7 @@ except OSError as error:
 
 
 def test_parent_gone_before_the_import(start: Start) -> None:
-    """In a fork child: here the fork tells, whatever was imported."""
+    """A forked child knows its parent from the fork, without an import beforehand."""
     tree = start("""
 import pdeathsig
 if os.fork() == 0:

@@ -1,5 +1,7 @@
-"""A daemon that a member of the family makes by fork, setsid, fork: it lives as long as the member, not as the process in
-the middle."""
+"""A daemon that a member of the family makes by fork, setsid and fork.
+
+It lives as long as the member, not as the middle process, which ends at once.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ PYTHON = [sys.executable, "-c", f"from actors import *; {HERE}"]
 
 
 def making(daemon: str, *, maker: str = "os.setsid()", after: str = "os._exit(0)") -> str:
-    """An actor that says when the process in the middle has gone."""
+    """The code of a process that makes a daemon, and reports when the middle process is gone."""
     return f"""
 import multiprocessing, pty
 def daemon():
@@ -47,7 +49,7 @@ def lives_until_the_member_dies(tree: Tree, *names: str) -> None:
     assert all(process.dies() for process in processes)
 
 
-def dies_with_the_one_in_the_middle(tree: Tree) -> None:
+def dies_with_the_middle_process(tree: Tree) -> None:
     found = dict(tree.line().split() for _ in range(2))
     daemon, middle = tree.adopt(found["daemon"]), tree.adopt(found["maker"])
     middle.kill()
@@ -57,7 +59,7 @@ def dies_with_the_one_in_the_middle(tree: Tree) -> None:
 
 @pytest.mark.parametrize("thread", [False, True], ids=["", "thread"])
 @pytest.mark.parametrize("environment", [{"PDEATHSIG": "KILL"}, {}], ids=["family", "inherit"])
-def test_it_lives_as_long_as_the_member(start: Start, environment: dict[str, str], thread: bool) -> None:
+def test_a_daemon_lives_as_long_as_the_member(start: Start, environment: dict[str, str], thread: bool) -> None:
     arm = "import pdeathsig; pdeathsig.arm(inherit=True)"
     run = "thread = threading.Thread(target=make); thread.start(); thread.join()" if thread else "make()"
     tree = start(f"{arm if not environment else ''}\n{making(HERE)}\n{run}; forever()", **environment)
@@ -75,13 +77,13 @@ def test_it_lives_as_long_as_the_member(start: Start, environment: dict[str, str
     ],
     ids=["a program", "a Python", "starts a program", "forks", "leads a session, and arms again"],
 )
-def test_so_does_what_it_becomes_and_starts(start: Start, daemon: str, names: tuple[str, ...]) -> None:
+def test_what_the_daemon_becomes_and_starts_lives_as_long(start: Start, daemon: str, names: tuple[str, ...]) -> None:
     tree = start(f"{making(daemon)}\nmake(); forever()", PDEATHSIG="KILL")
     lives_until_the_member_dies(tree, *names)
     assert tree.all_gone()
 
 
-def test_what_it_starts_dies_with_it(start: Start) -> None:
+def test_what_a_daemon_starts_dies_with_it(start: Start) -> None:
     tree = start(f"{making(FORKS)}\nmake(); forever()", PDEATHSIG="KILL")
     found = dict(tree.line().partition(" ")[::2] for _ in range(3))
     daemon, child = tree.adopt(found["daemon"]), tree.adopt(found["child"])
@@ -91,13 +93,13 @@ def test_what_it_starts_dies_with_it(start: Start) -> None:
 
 
 @pytest.mark.parametrize("call", ["pidfd_open", "getsid"])
-def test_where_a_call_is_denied_it_dies_with_the_one_in_the_middle(start: Start, call: str) -> None:
-    """It is bound to somebody, in any case."""
+def test_without_a_needed_call_the_daemon_dies_with_the_middle_process(start: Start, call: str) -> None:
+    """It is bound to some process in any case."""
     needs(seccomp_deny.possible(), "no system call numbers for this architecture")
     code = making(HERE, after="here('maker'); forever()")
     deny = f"import seccomp_deny; seccomp_deny.deny({call!r})"
     tree = start(f"{code}\n{deny}\nif os.fork() == 0: maker()\nforever()", PDEATHSIG="KILL")
-    dies_with_the_one_in_the_middle(tree)
+    dies_with_the_middle_process(tree)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +111,9 @@ def test_where_a_call_is_denied_it_dies_with_the_one_in_the_middle(start: Start,
     ],
     ids=["a worker of multiprocessing", "on a terminal of its own", "a plain fork"],
 )
-def test_others_in_the_middle_take_what_they_forked_with_them(start: Start, make: str) -> None:
-    """Nothing tells that these mean to make a daemon."""
+def test_a_middle_process_that_makes_no_daemon_takes_its_child_with_it(start: Start, make: str) -> None:
+    """Nothing shows that these double forks make a daemon."""
     maker = "os.setsid()" if "Process" in make else "os.dup2(terminal, 1)" if "pty" in make else "pass"
     code = making(HERE, maker=maker, after="here('maker'); forever()")
     tree = start(f"terminal = os.dup(1)\n{code}\n{make}\nforever()", PDEATHSIG="KILL")
-    dies_with_the_one_in_the_middle(tree)
+    dies_with_the_middle_process(tree)

@@ -96,8 +96,8 @@ say('unchanged', picture() == before or (before, picture()))
     tree.top.wait(10)
 
 
-def test_no_thread_to_be_had(start: Start) -> None:
-    """EAGAIN under a limit on processes, as an ordinary user."""
+def test_without_room_for_a_thread_arming_is_an_error(start: Start) -> None:
+    """An ordinary user gets EAGAIN under a limit on processes."""
     tree = start("""
 import pdeathsig, resource
 pdeathsig.status()
@@ -132,8 +132,8 @@ forever()
     assert tree.stderr() == f"pdeathsig: parent {pid} is gone; SIGKILL to {child.pid}\n"
 
 
-def test_without_close_range_a_closed_descriptor_is_reported_and_kills_nobody(start: Start) -> None:
-    """Somebody has put another file in its place, and that file has something to read."""
+def test_without_close_range_a_closed_descriptor_is_reported_and_kills_nothing(start: Start) -> None:
+    """The descriptor now belongs to another file, which is readable."""
     needs(seccomp_deny.possible(), "no system call numbers for this architecture")
     tree = start("""
 import pdeathsig, seccomp_deny, errno
@@ -144,8 +144,8 @@ unused = os.dup(0)
 os.close(unused)  # the next descriptor
 pdeathsig.arm(parent=os.getppid())
 os.dup2(0, unused)
-(keeper,) = (int(t) for t in os.listdir('/proc/self/task') if open(f'/proc/self/task/{t}/comm').read() == 'pdeathsig\\n')
-libc.tgkill(os.getpid(), keeper, carrier)
+(watcher,) = (int(t) for t in os.listdir('/proc/self/task') if open(f'/proc/self/task/{t}/comm').read() == 'pdeathsig\\n')
+libc.tgkill(os.getpid(), watcher, carrier)
 say('ready')
 while not pdeathsig.status().problems: os.sched_yield()
 say(*pdeathsig.status().problems)
@@ -156,7 +156,7 @@ say(*pdeathsig.status().problems)
     tree.top.wait(10)
 
 
-def test_denied_getfd_still_says_who_died(start: Start) -> None:
+def test_without_pidfd_getfd_the_notice_still_names_the_dead_parent(start: Start) -> None:
     needs(seccomp_deny.possible(), "no system call numbers for this architecture")
     other = start("here('other'); forever()")
     pid = other.process("other").pid
@@ -173,8 +173,11 @@ forever()
     assert tree.stderr() == f"pdeathsig: parent {pid} is gone; SIGKILL to {child.pid}\n"
 
 
-def test_no_signal_to_be_queued(start: Start) -> None:
-    """RLIMIT_SIGPENDING counts all of a user's: the keeper cannot be woken. An error, and nothing hangs after it."""
+def test_without_room_for_a_signal_arming_is_an_error(start: Start) -> None:
+    """RLIMIT_SIGPENDING counts all signals of a user. The watcher thread cannot be woken.
+
+    That is an error, and nothing hangs after it.
+    """
     tree = start("""
 import pdeathsig, resource
 pdeathsig.arm(parent=os.getppid())
@@ -198,7 +201,7 @@ say('done')
 
 
 @pytest.mark.parametrize("handler", ["signal.SIG_IGN", "signal.SIG_DFL", "lambda *_: None"])
-def test_a_handler_taken_away_hangs_and_kills_nobody(start: Start, handler: str) -> None:
+def test_a_replaced_handler_neither_hangs_nor_kills(start: Start, handler: str) -> None:
     other = start("here('other'); forever()")
     pid = other.process("other").pid
     tree = start(f"""
@@ -220,7 +223,7 @@ forever()
     assert child.dies()
 
 
-def test_a_refused_arming_on_the_thread_loses_no_news(start: Start) -> None:
+def test_a_refused_arming_on_the_thread_loses_no_death(start: Start) -> None:
     code = """
 import pdeathsig, seccomp_deny
 pdeathsig.arm()

@@ -1,4 +1,4 @@
-"""A forked child of a family that execs: the program that it becomes is bound to the process, not to a thread of it."""
+"""A forked child of a member that execs: its program is bound to the process, not to a thread."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def indented(code: str) -> str:
 @pytest.mark.parametrize("join", JOIN)
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
 @pytest.mark.parametrize("how", WAYS)
-def test_dies_with_the_process_and_lives_on_after_the_thread(start: Start, how: str, thread: bool, join: str) -> None:
+def test_the_program_dies_with_the_process_and_not_with_the_thread(
+    start: Start, how: str, thread: bool, join: str
+) -> None:
     if "by descriptor" in how:
         bare = "import os; os.execve(os.open('/bin/true', os.O_RDONLY), ['true'], {})"
         needs(run(bare).returncode == 0, "no exec by descriptor here: in an initramfs of Linux 5.10")
@@ -67,9 +69,11 @@ forever()
     assert last.dies()
 
 
-def test_the_signal_is_that_which_was_armed(start: Start) -> None:
-    """Not the real-time signal that carried the news, and neither ignored nor blocked: also not by a handler of the
-    forked child's, which the exec drops."""
+def test_the_program_gets_the_armed_signal(start: Start) -> None:
+    """The program gets the armed signal, not the carrier, and it is neither ignored nor blocked.
+
+    That holds too if the forked child had a handler for it, which the exec removes.
+    """
     tree = start(
         """
 def begin(name):
@@ -92,7 +96,7 @@ forever()
     assert all(child.dies() for child in children)
 
 
-def test_what_the_kernel_has_set_in_the_new_program(start: Start) -> None:
+def test_the_kernel_s_setting_in_the_new_program(start: Start) -> None:
     look = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print('set', n.value, flush=True)"
     tree = start(
         f"""
@@ -149,7 +153,7 @@ forever()
 
 
 def test_with_no_descriptor_left_the_exec_is_refused(start: Start) -> None:
-    """It could not be bound; the main thread's needs none."""
+    """A thread's child could not be bound. The main thread's child needs no descriptor."""
     tree = start(
         """
 import errno, resource
@@ -181,8 +185,8 @@ forever()
 
 
 @pytest.mark.parametrize("in_its_place", [False, True])
-def test_one_that_closes_all_descriptors_before_its_exec_is_bound(start: Start, in_its_place: bool) -> None:
-    """As pexpect's does. What is opened in the lifeline's place stays as it is."""
+def test_a_child_that_closes_all_descriptors_before_its_exec_is_bound(start: Start, in_its_place: bool) -> None:
+    """pexpect closes all. A file that is opened with the lifeline's number stays as it is."""
     tree = start(
         f"""
 import fcntl
@@ -208,8 +212,8 @@ forever()
 
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
-def test_with_another_effective_user(start: Start, thread: bool) -> None:
-    """Its exec makes the kernel forget the parent-death signal."""
+def test_a_child_with_another_effective_user_is_bound(start: Start, thread: bool) -> None:
+    """Its exec clears the parent-death signal in the kernel."""
     tree = start(f"""
 import pdeathsig
 pdeathsig.arm(inherit=True)  # imports what that user may not be able to reach
@@ -229,7 +233,7 @@ forever()
 
 
 def test_a_forked_sibling_holds_no_lifeline_open(start: Start) -> None:
-    """It lives on, and has left the family."""
+    """The sibling has left the family, and lives on."""
     tree = start(
         """
 import pdeathsig
@@ -278,8 +282,8 @@ thread = threading.Thread(target=begin); thread.start(); thread.join()
     tree.top.wait(10)
 
 
-def test_a_resource_tracker_outlives_us(start: Start) -> None:
-    """As loky starts its own: by fork and exec. One that is no tracker dies."""
+def test_a_resource_tracker_outlives_its_parent(start: Start) -> None:
+    """loky starts its tracker by fork and exec. Another program started like that dies."""
     code = "from multiprocessing.resource_tracker import main; from actors import *; here('tracker'); forever()"
     tree = start(
         f"""
@@ -303,7 +307,7 @@ forever()
         assert tracker.dies()
 
 
-def test_os_has_its_own_back_when_disarmed(start: Start) -> None:
+def test_disarming_restores_the_functions_of_os(start: Start) -> None:
     tree = start("""
 import inspect, pdeathsig
 before = vars(os).copy()
@@ -332,8 +336,8 @@ os.execv(sys.executable, [sys.executable, '-c', 'from actors import *; here("exe
 
 
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
-def test_parent_gone_before_the_exec(start: Start, thread: bool) -> None:
-    """The news is blocked everywhere, so that nothing else can tell it."""
+def test_a_child_with_a_parent_gone_before_the_exec_dies(start: Start, thread: bool) -> None:
+    """The carrier signal is blocked everywhere, so that only the check at the exec can notice."""
     tree = start(
         f"""
 import pdeathsig

@@ -1,4 +1,7 @@
-"""Without the compiled extension: libc's prctl() or the raw system call by ctypes, with the kernel's own semantics."""
+"""Without the compiled extension, ctypes calls libc's prctl() or the system call.
+
+The kernel's semantics apply then: the child is bound to a thread.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ forever()
 @pytest.mark.parametrize(
     "call", ["arm(signal.SIGTERM, grace=5)", "arm(parent=1)", "kill_tree(os.getppid())", "kill_group(os.getppid())"]
 )
-def test_what_it_cannot_do_is_a_clear_error(start: Start, backend: str, call: str) -> None:
+def test_what_a_backend_cannot_do_is_a_clear_error(start: Start, backend: str, call: str) -> None:
     tree = start(
         f"""
 import pdeathsig
@@ -85,7 +88,7 @@ say('armed', pdeathsig.status().armed, pdeathsig.status().kernel_signal)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_from_a_thread_is_a_clear_error(start: Start, backend: str) -> None:
+def test_arming_from_a_thread_is_a_clear_error(start: Start, backend: str) -> None:
     tree = start(
         """
 import pdeathsig
@@ -172,7 +175,7 @@ except ImportError as error:
     ],
 )
 def test_system_call_numbers(machine: str, bits: int, number: int) -> None:
-    """As libseccomp's scmp_sys_resolver and the kernel's unistd.h have them."""
+    """The numbers are those of libseccomp's scmp_sys_resolver and the kernel's unistd.h."""
     assert fallback.prctl_number(machine, bits) == number
 
 
@@ -182,7 +185,7 @@ def test_unknown_machine_is_named() -> None:
 
 
 def test_another_platform(start: Start) -> None:
-    """Importing works, arming says what is missing."""
+    """The import works, and arming names what is missing."""
     tree = start("""
 sys.platform = 'darwin'
 import pdeathsig
@@ -199,10 +202,8 @@ for what in (pdeathsig.arm, lambda: pdeathsig.arm(parent='thread'), pdeathsig.di
     tree.top.wait(10)
 
 
-def test_an_uncompiled_source_tree_is_not_taken_for_an_installation_without_compiler(
-    start: Start, tmp_path: Path
-) -> None:
-    """Else, in its directory, everything would run with the kernel's thread semantics."""
+def test_an_uncompiled_source_tree_is_not_used_like_a_build_without_the_extension(start: Start, tmp_path: Path) -> None:
+    """Otherwise every program in its directory would run with the kernel's thread semantics."""
     shutil.copytree(Path(pdeathsig.__file__).parent, tmp_path / "pdeathsig", ignore=shutil.ignore_patterns("*.so"))
     tmp_path.joinpath("build_ffi.py").touch()
     code = """
@@ -225,8 +226,8 @@ except ImportError as error:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("options", ["", "scope='group'", "preexec_fn=lambda: None", "pdeathsig=signal.SIGTERM"])
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
-def test_popen_goes_by_preexec_fn(start: Start, backend: str, options: str, thread: bool) -> None:
-    """With process semantics there too: from a thread, by descriptor."""
+def test_popen_uses_a_preexec_fn(start: Start, backend: str, options: str, thread: bool) -> None:
+    """There, too, the child is bound to the process: from a thread, by a descriptor."""
     tree = start(
         f"""
 import pdeathsig

@@ -1,4 +1,4 @@
-"""PDEATHSIG in the environment: every Python that starts with it arms itself, and so does all it starts."""
+"""PDEATHSIG in the environment: every Python with it arms itself, and binds what it starts."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_bad_token_stops_the_program_with_one_line(token: str) -> None:
     assert "PDEATHSIG_PARENT" in ended.stderr
 
 
-def test_children_of_children(start: Start) -> None:
+def test_grandchildren_belong_to_the_family(start: Start) -> None:
     tree = start(
         f"python({f'python({CHILD!r}); here({chr(34)}middle{chr(34)}); forever()'!r}); forever()", PDEATHSIG="TERM"
     )
@@ -96,8 +96,8 @@ def test_children_of_children(start: Start) -> None:
     assert tree.all_gone()
 
 
-def test_a_child_whose_parent_died_before_it_could_arm_knows_it(start: Start) -> None:
-    """The grandchild's Python starts when its parent, a member, is gone: it must not even begin."""
+def test_a_child_with_a_parent_dead_before_arming_does_not_start(start: Start) -> None:
+    """The grandchild's Python starts after its parent, a member, is gone. Its code must not run."""
     tree = start(
         """
 import pdeathsig
@@ -116,7 +116,7 @@ forever()
     assert tree.line() == ""
 
 
-def test_a_child_behind_a_shell_belongs(start: Start) -> None:
+def test_a_child_behind_a_shell_belongs_to_the_family(start: Start) -> None:
     tree = start(
         f"behind_a_shell({CHILD!r}); forever()",
         PDEATHSIG="TERM",
@@ -124,14 +124,14 @@ def test_a_child_behind_a_shell_belongs(start: Start) -> None:
     pid, armed, parent, watching = tree.event("child").split()
     child = tree.adopt(pid)
     assert (armed, parent) == ("True", "None")
-    assert_inner_of(tree, watching)
+    assert_reaper_below(tree, watching)
     tree.kill()
     assert child.dies()
     assert tree.all_gone()
 
 
-def test_a_child_behind_a_shell_hears_of_it_once(start: Start) -> None:
-    """From the guard; not also by its own arming."""
+def test_a_child_behind_a_shell_gets_one_signal(start: Start) -> None:
+    """The guard sends it, and the child's own arming does not send it again."""
     code = """
 said = []
 signal.signal(signal.SIGTERM, lambda *_: (said.append('term'), say('term')))
@@ -149,7 +149,7 @@ forever()
     assert tree.all_gone()
 
 
-def test_a_child_that_a_shell_leaves_behind_lives_while_we_do(start: Start) -> None:
+def test_a_shell_s_background_job_lives_as_long_as_the_member(start: Start) -> None:
     tree = start(
         f"""
 import pdeathsig
@@ -175,14 +175,14 @@ def test_a_child_behind_a_shell_that_has_no_guard_dies_with_the_shell(start: Sta
     assert child.dies()
 
 
-def assert_inner_of(tree: Tree, pid: str) -> None:
-    """That is a guard's inner process, and the guard is a child of the actor."""
+def assert_reaper_below(tree: Tree, pid: str) -> None:
+    """Assert that it is the reaper of a guard, and that the guard is a child of the top process."""
     (outer,) = [outer for outer in children(tree.top.pid) if int(pid) in children(outer)]
     assert Path(f"/proc/{outer}/comm").read_text() == Path(f"/proc/{pid}/comm").read_text() == "pdeathsig-run\n"
 
 
 @pytest.mark.parametrize("scope", ["child", "tree"])
-def test_one_forked_away_twice_is_tied_to_the_head_or_its_guard(start: Start, scope: str) -> None:
+def test_a_double_fork_is_bound_to_the_head_or_its_guard(start: Start, scope: str) -> None:
     tree = start(f"double_fork({CHILD!r}); forever()", PDEATHSIG="TERM", PDEATHSIG_SCOPE=scope)
     pid, armed, parent, watching = tree.event("child").split()
     child = tree.adopt(pid)
@@ -208,21 +208,21 @@ def test_a_member_that_execs_stays_bound(start: Start) -> None:
     pid, parent, watching = tree.event("child").split()
     child = tree.adopt(pid)
     assert parent == "None"
-    assert_inner_of(tree, watching)
+    assert_reaper_below(tree, watching)
     tree.kill()
     assert child.dies()
     assert tree.all_gone()
 
 
 def test_a_recycled_pid_is_not_the_parent() -> None:
-    """The token's PID is alive and is even our parent, but it started at another time."""
+    """The process with the token's PID is alive and even the parent, but has another start time."""
     ended = run("print('still running')", PDEATHSIG="TERM", PDEATHSIG_PARENT=f"{os.getpid()}:1")
     assert ended.returncode == -signal.SIGTERM
     assert ended.stdout == ""
     assert f"parent {os.getpid()} is gone" in ended.stderr
 
 
-def test_off_below(start: Start) -> None:
+def test_a_child_can_be_left_out_of_the_family(start: Start) -> None:
     tree = start(
         "python(\"import pdeathsig; say('armed', pdeathsig.status().armed)\", env={**os.environ, 'PDEATHSIG': '0'}).wait()",
         PDEATHSIG="TERM",
@@ -231,7 +231,7 @@ def test_off_below(start: Start) -> None:
     tree.top.wait(10)
 
 
-def test_program_may_arm_differently(start: Start) -> None:
+def test_a_program_may_arm_differently(start: Start) -> None:
     tree = start(
         "import pdeathsig; pdeathsig.arm(signal.SIGINT, grace=3); s = pdeathsig.status(); say('status', s.signal, s.grace, s.parent)",
         PDEATHSIG="TERM",
@@ -249,7 +249,7 @@ def test_program_may_arm_differently(start: Start) -> None:
     ],
 )
 def test_resource_trackers_are_left_alone(module: str, tmp_path: object) -> None:
-    """They outlive their parent to clean up. A stand-in with the same command line says whether it was armed."""
+    """They outlive their parent to clean up. The test's program has the same command line."""
     package = tmp_path
     for part in module.split(".")[:-1]:
         package = f"{package}/{part}"
@@ -319,7 +319,7 @@ def test_arming_refused_stops_the_program(start: Start) -> None:
 
 
 def test_subinterpreters_find_the_process_armed(start: Start) -> None:
-    """site runs in each of them: arming stays once per process, and nothing is printed."""
+    """``site`` runs in each of them, but the process is armed once, and nothing is printed."""
     needs(any(map(find_spec, ("_interpreters", "_xxsubinterpreters"))), "no subinterpreters in this Python")
     tree = start(
         """
@@ -351,7 +351,7 @@ EXEC = {
 
 @pytest.mark.parametrize("how", EXEC)
 def test_a_program_that_a_thread_has_forked_and_execed_outlives_the_thread(start: Start, how: str) -> None:
-    """What is armed in the fork child survives the exec, our handler does not."""
+    """The kernel's setting of the forked child survives the exec, but the handler does not."""
     tree = start(
         f"""
 def begin():
@@ -406,8 +406,8 @@ thread = threading.Thread(target=begin); thread.start(); thread.join(); forever(
 
 @pytest.mark.parametrize("child", ["import pdeathsig; pdeathsig.arm()", "import pdeathsig.auto"])
 @pytest.mark.parametrize("out", ["env.update(PDEATHSIG='0')", "env.update(PDEATHSIG='')"])
-def test_who_left_the_family_is_not_asked_for_its_head(start: Start, child: str, out: str) -> None:
-    """The head is gone; a daemon that left the family lives on, and so do the children it arms."""
+def test_a_process_that_left_the_family_ignores_its_head(start: Start, child: str, out: str) -> None:
+    """A daemon that left the family outlives the head, and so do the children that it arms."""
     armed_child = child + "; here('armed'); forever()"
     daemon = f"""
 here('daemon')
@@ -432,8 +432,8 @@ forever()
         assert process.dies()
 
 
-def test_a_head_whose_main_thread_has_ended_is_alive(start: Start) -> None:
-    """Its leader is a zombie, while other threads go on."""
+def test_a_head_without_its_main_thread_is_alive(start: Start) -> None:
+    """Its main thread is a zombie, while other threads go on."""
     tree = start(
         """
 def others():
@@ -459,7 +459,7 @@ def test_a_time_namespace_is_no_other_start(start: Start, root: None) -> None:
 
 
 def test_parent_of_another_user(start: Start, root: None) -> None:
-    """The parent drops its privileges, and may no longer signal the child that then arms itself."""
+    """The parent drops its privileges, and may not signal the child that arms itself afterwards."""
     tree = start(
         """
 gate, holder = os.pipe()
@@ -506,8 +506,8 @@ else: say('status', os.WEXITSTATUS(os.wait()[1]))
     assert "prctl: Operation not permitted" in tree.stderr()
 
 
-def test_torch_does_not_take_our_place(start: Start, tmp_path: Path) -> None:
-    """Its workers bind themselves to the thread that started them, and by SIGINT, which may be ignored."""
+def test_torch_does_not_replace_the_arming(start: Start, tmp_path: Path) -> None:
+    """torch's workers bind themselves to the starting thread, by SIGINT, which may be ignored."""
     package = tmp_path / "torch" / "multiprocessing"
     package.mkdir(parents=True)
     (tmp_path / "torch" / "__init__.py").touch()
@@ -535,4 +535,4 @@ wait()
     assert not worker.dies(within=0.2)
     tree.kill()
     assert worker.dies()
-    assert tree.line() == ""  # not even "interrupted"
+    assert tree.line() == ""  # nor did the worker report "interrupted"

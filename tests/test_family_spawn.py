@@ -1,4 +1,4 @@
-"""A member of the family binds everything that it starts: Python or not, by whatever road, from any thread."""
+"""A member of the family binds every program that it starts, in any way and from any thread."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from conftest import Start, uses
 from guarding import guards_end  # noqa: F401
 from harness import Process, Tree, run
 
-# Three that say who they are and stay: one of them in a session of its own, one of those forked away twice.
+# Three processes that print their names and stay. One is in a session of its own, one is
+# double-forked.
 AWAY = (
     "setsid sh -c 'echo session $$; exec sleep 1000' & "
     "(setsid sh -c 'echo double $$; exec sleep 1000' &); echo child $$; wait"
 )
 SERVER = "setsid sh -c 'echo server $$; exec sleep 1000' & echo shell $$"
-# How a program is started; `p` then has its pid.
-ROADS = {
+# How a program is started; `p` then has its PID.
+WAYS = {
     "subprocess": "p = subprocess.Popen(command)",
     "shell": "p = subprocess.Popen(command[2], shell=True)",
     "run": "run = threading.Thread(target=subprocess.run, args=(command,)); run.start(); p = run",
@@ -39,12 +40,16 @@ p = loop.run_until_complete(asyncio.create_subprocess_exec(*command))
     "os.fork, os.execvp": "p = os.fork()\nif p == 0: os.execvp('sh', command)",
     "pty.fork": "import pty\np, terminal = pty.fork()\nif p == 0: os.dup2(1, 2), os.dup2(channel, 1), os.execvp('sh', command)",
 }
-EVERY_ROAD = [pytest.param(road, marks=uses(road)) if road.startswith("os.posix_spawn") else road for road in ROADS]
+EVERY_WAY = [pytest.param(way, marks=uses(way)) if way.startswith("os.posix_spawn") else way for way in WAYS]
 
 
-def spawning(road: str, command: str, thread: bool, then: str = "") -> str:
-    """An actor that starts that shell command, from a thread that ends when it is told to; what follows is the rest."""
-    body = "\n".join(f"    {line}" for line in f"{ROADS[road]}\nkeep.append(locals())".strip().splitlines())
+def spawning(way: str, command: str, thread: bool, then: str = "") -> str:
+    """The code of a process that starts that shell command.
+
+    :param thread: start it on a thread, which ends on request.
+    :param then: the code that follows.
+    """
+    body = "\n".join(f"    {line}" for line in f"{WAYS[way]}\nkeep.append(locals())".strip().splitlines())
     return f"""
 import warnings
 warnings.simplefilter('ignore')
@@ -75,9 +80,9 @@ def processes(tree: Tree, *names: str) -> dict[str, Process]:
     return found
 
 
-@pytest.mark.parametrize("road", EVERY_ROAD)
-def test_all_that_a_foreign_program_starts_dies_with_us(start: Start, road: str) -> None:
-    tree = start(spawning(road, AWAY, thread=False), PDEATHSIG="KILL")
+@pytest.mark.parametrize("way", EVERY_WAY)
+def test_all_that_a_foreign_program_starts_dies_with_the_member(start: Start, way: str) -> None:
+    tree = start(spawning(way, AWAY, thread=False), PDEATHSIG="KILL")
     found = processes(tree, "session", "double", "child")
     tree.kill()
     for process in found.values():
@@ -85,11 +90,11 @@ def test_all_that_a_foreign_program_starts_dies_with_us(start: Start, road: str)
     assert tree.all_gone()
 
 
-@pytest.mark.parametrize("road", EVERY_ROAD)
-def test_from_a_thread_it_outlives_the_thread_and_not_the_process(start: Start, road: str) -> None:
-    if road == "asyncio" and sys.version_info < (3, 12):
+@pytest.mark.parametrize("way", EVERY_WAY)
+def test_a_program_started_on_a_thread_outlives_the_thread_and_not_the_process(start: Start, way: str) -> None:
+    if way == "asyncio" and sys.version_info < (3, 12):
         pytest.skip("asyncio's own child watcher")
-    tree = start(spawning(road, AWAY, thread=True), PDEATHSIG="KILL")
+    tree = start(spawning(way, AWAY, thread=True), PDEATHSIG="KILL")
     found = processes(tree, "session", "double", "child", "raw")
     tree.send("end the thread")
     assert found.pop("raw").dies()
@@ -101,10 +106,10 @@ def test_from_a_thread_it_outlives_the_thread_and_not_the_process(start: Start, 
     assert tree.all_gone()
 
 
-@pytest.mark.parametrize("road", ["subprocess", "shell", "preexec_fn", "posix_spawn by subprocess"])
-def test_a_server_that_a_shell_leaves_behind_lives_while_we_do(start: Start, road: str) -> None:
+@pytest.mark.parametrize("way", ["subprocess", "shell", "preexec_fn", "posix_spawn by subprocess"])
+def test_a_shell_s_background_server_lives_as_long_as_the_member(start: Start, way: str) -> None:
     then = "import select; pid = keep[0]['p'].pid\nselect.select([pidfd_open(pid)], [], []); say('ended', pid)"
-    tree = start(spawning(road, SERVER, thread=False, then=then), PDEATHSIG="KILL")
+    tree = start(spawning(way, SERVER, thread=False, then=then), PDEATHSIG="KILL")
     seen = dict(tree.line().split() for _ in range(3))
     server = tree.adopt(seen["server"])
     assert server.alive()
@@ -132,7 +137,7 @@ def test_foreign_programs_get_the_signal_and_the_grace(start: Start) -> None:
 PARENT = "from actors import *; say('child', os.getpid(), os.getppid()); forever()"
 
 
-def test_a_python_of_ours_is_our_child_and_binds_its_own(start: Start) -> None:
+def test_a_python_in_the_family_is_a_direct_child_and_binds_its_own(start: Start) -> None:
     tree = start(f"p = python({PARENT!r}); say('popen', p.pid); forever()", PDEATHSIG="TERM")
     seen = dict(tree.line().split(" ", 1) for _ in range(2))
     pid, parent = seen["child"].split()
@@ -191,7 +196,7 @@ def test_options_do_not_keep_a_python_from_arming_itself(start: Start, how: str)
         "os.environ.update(PDEATHSIG='0'); subprocess.Popen(command)",
     ],
 )
-def test_what_is_to_live_on_does(start: Start, how: str) -> None:
+def test_a_program_started_without_binding_lives_on(start: Start, how: str) -> None:
     tree = start(f"import pdeathsig; command = ['sh', '-c', {AWAY!r}]; {how}; forever()", PDEATHSIG="KILL")
     found = processes(tree, "session", "double", "child")
     tree.kill()
@@ -224,7 +229,7 @@ def test_a_bad_scope_stops_the_program_with_one_line(scope: str) -> None:
 
 
 def test_start_up_imports_nothing_that_spawns(start: Start) -> None:
-    tree = start("wait()")  # the actors import subprocess: so
+    tree = start("wait()")  # which has subprocess imported, hence a new Python
     tree.send()
     ended = run(
         "import sys; print(*sorted({'subprocess', 'signal', 'socket', 'threading', 'multiprocessing', 'ctypes',"
@@ -234,7 +239,7 @@ def test_start_up_imports_nothing_that_spawns(start: Start) -> None:
     assert ended.stdout == "\n"
 
 
-def test_who_imported_subprocess_before_he_joined(start: Start) -> None:
+def test_a_program_that_imported_subprocess_before_joining_is_patched(start: Start) -> None:
     tree = start(
         f"os.environ['PDEATHSIG'] = 'KILL'; import pdeathsig.auto; subprocess.Popen(['sh', '-c', {AWAY!r}]); forever()"
     )
@@ -244,7 +249,7 @@ def test_who_imported_subprocess_before_he_joined(start: Start) -> None:
         assert process.dies()
 
 
-def test_the_subprocess_module_is_as_it_would_be() -> None:
+def test_the_subprocess_module_looks_unchanged() -> None:
     code = "import subprocess, sys; print(subprocess.__spec__, subprocess.__loader__, sep='\\n')"
     plain, member = (run(code, PDEATHSIG=value).stdout.replace("0x", "").splitlines() for value in ("0", "KILL"))
     assert [line.split(" at ")[0].split("object")[0] for line in member] == [
@@ -272,7 +277,7 @@ for limit in range(3, now + 6):
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     fails(['sleep', '0'])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-gc.collect()  # PyPy forgets a Popen that nobody waited for when it likes
+gc.collect()  # PyPy finalizes a Popen without a wait at any time
 print(descriptors() == before)
 try: os.waitpid(-1, 0)
 except ChildProcessError: print('no child')
@@ -285,7 +290,7 @@ except ChildProcessError: print('no child')
     assert "OSError 24 None" in member.stdout
 
 
-def test_an_exec_of_ours_ends_nothing(start: Start) -> None:
+def test_an_exec_of_a_member_ends_nothing(start: Start) -> None:
     tree = start(
         spawning("subprocess", AWAY, thread=False, then="wait(); os.execlp('sleep', 'sleep', '1000')"), PDEATHSIG="KILL"
     )
@@ -299,7 +304,7 @@ def test_an_exec_of_ours_ends_nothing(start: Start) -> None:
         assert process.dies()
 
 
-def test_who_closes_all_that_he_does_not_know_ends_nothing(start: Start) -> None:
+def test_closing_unknown_descriptors_ends_nothing(start: Start) -> None:
     then = "os.closerange(3, 1000); say('closed')"
     tree = start(spawning("subprocess", AWAY, thread=False, then=f"wait(); {then}"), PDEATHSIG="KILL")
     found = processes(tree, "session", "double", "child")
@@ -335,7 +340,10 @@ forever()
 
 
 def test_guards_below_guards(start: Start) -> None:
-    """A shell, a member behind it, a shell of that: with the head all goes, with the member what is below it."""
+    """The head starts a shell, that a member, and that another shell.
+
+    With the head all end, with the member only what is below it.
+    """
     middle = f"from actors import *\nhere('middle'); subprocess.run(['sh', '-c', {AWAY!r}])"
     code = f"subprocess.Popen(['sh', '-c', '\"$0\" -c \"$1\"; echo shell $$; read _', sys.executable, {middle!r}]); forever()"
     tree = start(code, PDEATHSIG="KILL")
@@ -355,7 +363,7 @@ def test_guards_below_guards(start: Start) -> None:
     assert tree.all_gone()
 
 
-def test_stopped_ones_die_too(start: Start) -> None:
+def test_stopped_programs_die_too(start: Start) -> None:
     tree = start(spawning("subprocess", AWAY, thread=False), PDEATHSIG="KILL")
     found = processes(tree, "session", "double", "child")
     for process in found.values():
@@ -386,8 +394,8 @@ wait()
 
 
 @pytest.mark.timeout(60)
-def test_killed_in_the_middle_of_many_spawns_from_threads(start: Start) -> None:
-    """At a different moment each time; the pipe that all inherit says that nobody is left."""
+def test_a_member_killed_while_threads_start_programs_leaves_none(start: Start) -> None:
+    """Each time at a different moment. The end of the inherited pipe shows that none is left."""
     for _ in range(3):
         tree = start(
             f"""

@@ -1,4 +1,4 @@
-"""Those who use os.register_at_fork and preexec_fn are not disturbed."""
+"""Functions given to os.register_at_fork and preexec_fn run as they do without pdeathsig."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ thread.join()
 
 
 @pytest.mark.parametrize("way", ["install", "family"])
-def test_hooks_at_fork_run_when_and_where_they_do_without_us(way: str) -> None:
+def test_hooks_at_fork_run_when_and_where_they_do_without_pdeathsig(way: str) -> None:
     bare = run(HOOKS).stdout
     assert "preexec_fn before child\nclosed\nsubprocess before parent\nno fork\n" in bare
     assert bare.count("worker before child") == 2

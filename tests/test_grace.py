@@ -1,4 +1,4 @@
-"""grace: dead within so many seconds of the parent's death, whatever Python is doing."""
+"""grace: the child is dead so many seconds after its parent, whatever Python is doing."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ forever()
 
 
 def test_disarm_in_the_handler_calls_off_the_kill(start: Start) -> None:
-    """Shown by a second process with the same grace, whose SIGKILL was due later."""
+    """A second process with the same grace, with its SIGKILL due later, shows that."""
     code = """
 import pdeathsig
 signal.signal(signal.SIGTERM, lambda *_: {handler})
@@ -87,8 +87,8 @@ while True: signal.pause()
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP, signal.SIGRTMIN])
 @pytest.mark.parametrize("how", ["ignored", "blocked"])
-def test_what_would_swallow_the_signal_is_undone(start: Start, sig: signal.Signals, how: str) -> None:
-    """Inherited from the parent, as from nohup or from a shell's background job."""
+def test_an_ignored_or_blocked_signal_is_made_deliverable(start: Start, sig: signal.Signals, how: str) -> None:
+    """The parent ignored or blocked it, as nohup does, and a shell for its background jobs."""
     undo = {
         "ignored": f"signal.signal({int(sig)}, signal.SIG_IGN)",
         "blocked": f"signal.pthread_sigmask(signal.SIG_BLOCK, [{int(sig)}])",
@@ -103,7 +103,7 @@ forever()
     assert child.dies()
 
 
-def test_blocked_news_is_unblocked(start: Start) -> None:
+def test_a_blocked_carrier_signal_is_unblocked(start: Start) -> None:
     tree = start("""
 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 python("import pdeathsig; pdeathsig.arm(); here('child'); forever()")

@@ -1,4 +1,4 @@
-"""scope="group": the kernel ends the whole process group, with no helper."""
+"""scope="group": the kernel ends the whole process group, without a helper process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pdeathsig
 
 @pytest.mark.parametrize("session", ["", "start_new_session=True"])
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
-def test_a_pipeline_is_gone_as_one(start: Start, session: str, thread: bool) -> None:
+def test_a_pipeline_dies_as_a_whole(start: Start, session: str, thread: bool) -> None:
     tree = start(f"""
 import pdeathsig
 def spawn():
@@ -71,8 +71,8 @@ forever()
     assert tree.all_gone()
 
 
-def test_a_forked_sibling_does_not_keep_it_open(start: Start) -> None:
-    """It lives on, and holds no write end; nor does its own first group end with ours."""
+def test_a_forked_sibling_does_not_keep_the_lifeline_open(start: Start) -> None:
+    """The sibling lives on without a write end. Its own first group does not end with this one."""
     tree = start("""
 import pdeathsig
 p = pdeathsig.Popen('sleep 1000; :', shell=True, scope='group')
@@ -97,7 +97,7 @@ forever()
 
 
 def test_forks_at_every_moment_keep_nothing_open(start: Start) -> None:
-    """Threads fork while others make the first lifeline."""
+    """Some threads fork while others create the first lifeline."""
     tree = start("""
 import pdeathsig, warnings
 warnings.simplefilter('ignore')
@@ -140,7 +140,7 @@ forever()
 
 
 def test_the_end_of_a_child_ends_no_other(start: Start) -> None:
-    """Neither child nor anybody below it has a write end."""
+    """Neither the child nor any process below it has a write end."""
     tree = start("""
 import pdeathsig
 other = pdeathsig.Popen(['sh', '-c', 'read line; echo alive; read line'], scope='group')
@@ -161,7 +161,7 @@ forever()
 
 
 def test_setsid_leaves_the_group(start: Start) -> None:
-    """A limit: README. The started process itself is bound all the same."""
+    """This is a limit in README. The started process itself stays bound."""
     needs(subprocess.run(["which", "setsid"], capture_output=True, check=False).returncode == 0, "needs setsid(1)")
     tree = start("""
 import pdeathsig
@@ -189,7 +189,7 @@ forever()
 
 
 def test_an_exec_of_the_parent_ends_the_group(start: Start) -> None:
-    """A limit: README. A child alone goes on."""
+    """This is a limit in README. A child with scope="child" goes on."""
     tree = start("""
 import pdeathsig
 say('alone', pdeathsig.Popen(['sleep', '1000']).pid)
@@ -205,8 +205,11 @@ os.execvp('sleep', ['sleep', '1000'])
     assert alone.dies()
 
 
-def test_somebody_closed_our_descriptor(start: Start) -> None:
-    """Who closes what he does not know ends the groups (README); the next one has a new lifeline, and his file stays his."""
+def test_closing_the_lifeline_ends_the_groups(start: Start) -> None:
+    """Closing unknown descriptors ends the groups (README).
+
+    The next group has a new lifeline. A file with the old lifeline's number stays as it is.
+    """
     tree = start("""
 import pdeathsig
 say('first', pdeathsig.Popen(['sleep', '1000'], scope='group').pid)
@@ -277,7 +280,7 @@ except OSError as error: print(error)
 
 
 def test_another_user_cannot_write_to_it(start: Start, root: None) -> None:
-    """Data in the pipe would be a signal to every group."""
+    """A write to the pipe would signal every group."""
     tree = start("""
 import pdeathsig
 say('other', pdeathsig.Popen(['sleep', '1000'], scope='group').pid)

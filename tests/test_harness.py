@@ -1,4 +1,4 @@
-"""The tests' own tools: they must notice what they are there to notice."""
+"""The helpers of the tests notice what they have to notice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_zombie_is_dead() -> None:
     process.close()
 
 
-def test_somebody_who_holds_the_pipe_is_noticed(start: Start) -> None:
+def test_a_process_that_holds_the_pipe_is_noticed(start: Start) -> None:
     tree = start("say('orphan', subprocess.Popen(['sleep', '1000'], start_new_session=True).pid)")
     orphan = tree.process("orphan")
     tree.top.wait()
@@ -82,8 +82,8 @@ def test_what_a_test_leaves_behind_fails_it(tmp_path: Path, body: str, complaint
         assert re.search(complaint, ended.stdout.replace("\n", " "))
 
 
-def test_raw_pdeathsig_is_what_it_says(start: Start) -> None:
-    """The control of many tests: it kills when the thread ends, and the parent lives."""
+def test_raw_pdeathsig_kills_when_the_thread_ends(start: Start) -> None:
+    """Many tests use it as a control: it kills at the end of the thread, while the parent lives."""
     tree = start("""
 t = threading.Thread(target=lambda: (python("raw_pdeathsig(); here('raw'); forever()"), wait()))
 t.start(); t.join(); forever()

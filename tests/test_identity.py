@@ -1,4 +1,4 @@
-"""Who the parent should be, and that a parent lost before arming is noticed."""
+"""Which process is the parent, and that a parent that died before arming is noticed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ while os.getppid() == before: os.sched_yield()
 """
 
 
-def test_forked_child_knows_who_forked_it(start: Start) -> None:
-    """The parent is gone before the child looks: neither getppid() nor any name for init could tell."""
+def test_a_forked_child_knows_its_parent(start: Start) -> None:
+    """The parent is gone before the child looks, so neither getppid() nor a PID of init helps."""
     tree = start("""
 import pdeathsig
 if os.fork() == 0:
@@ -31,16 +31,16 @@ say('parent', os.getpid())
 forever()
 """)
     parent = tree.event("parent")
-    # the child has no PID known yet: it is found by EOF alone
+    # The child's PID is not known yet, so only the end of the pipe shows its death.
     tree.send(parent)
     tree.kill()
     child = tree.line()
     assert child.startswith("child ")
-    assert tree.line() == "", "armed on whoever adopted it, and lives on"
+    assert tree.line() == "", "armed on the process that adopted it, and lives on"
 
 
-def test_forker_gone_before_the_child_has_run_a_single_instruction(start: Start) -> None:
-    """The child is held inside fork(), before any handler of ours, until its parent is gone."""
+def test_a_parent_gone_before_the_child_s_first_instruction_is_noticed(start: Start) -> None:
+    """The child is held inside fork(), before any at-fork handler, until its parent is gone."""
     tree = start("""
 libc.__register_atfork(None, None, libc.pause, None)
 signal.signal(signal.SIGUSR1, lambda *_: None)
@@ -75,8 +75,8 @@ def test_import_fixes_the_parent(start: Start, parent: str) -> None:
     assert tree.stderr() == f"pdeathsig: parent {tree.top.pid} is gone; SIGKILL to {child.pid}\n"
 
 
-def test_without_knowledge_the_parent_is_who_it_is_at_arming(start: Start) -> None:
-    """Orphaned before anything of ours was loaded: bound to the reaper, here pytest."""
+def test_an_unknown_parent_is_the_one_at_arming(start: Start) -> None:
+    """An orphan from before the import is bound to the process that adopted it, here pytest."""
     code = WAIT_FOR_ORPHANHOOD + "import pdeathsig; pdeathsig.arm(); say('armed', pdeathsig.status().parent); forever()"
     tree = start(f"python({code!r}); forever()")
     child = tree.process("child")
@@ -115,7 +115,7 @@ forever()
 
 @pytest.mark.parametrize("kind", ["process", "thread"])
 def test_raw_clone_is_not_taken_for_an_orphan(start: Start, kind: str) -> None:
-    """clone(2) without libc runs no at-fork handler: what is remembered is about another process."""
+    """clone(2) without libc runs no at-fork handler, so what is remembered is the parent's."""
     tree = start(f"""
 import platform, pdeathsig
 pdeathsig.arm()
@@ -171,7 +171,7 @@ os.wait()
 
 
 def test_inherit_leaves_subprocess_with_preexec_fn_alone(start: Start) -> None:
-    """Such a child execs: our handler would be gone, and the news of a thread's exit would kill it."""
+    """Such a child execs, which removes the handler, so the exit of a thread would kill it."""
     tree = start("""
 import pdeathsig
 pdeathsig.arm(inherit=True)
@@ -184,7 +184,7 @@ say('kernel', seen.decode())
 
 
 def test_fork_while_other_threads_arm(start: Start) -> None:
-    """No lock of ours is left taken in a fork child."""
+    """A lock of pdeathsig is never held in a forked child."""
     tree = start("""
 import pdeathsig
 stop = False
@@ -206,7 +206,7 @@ say('done')
 
 
 def test_a_fork_child_needs_no_import_to_arm(start: Start) -> None:
-    """Another thread may be in the middle of it at the fork, and its lock would never be released in the child."""
+    """At the fork another thread may hold the import lock, which the child could never release."""
     tree = start("""
 import pdeathsig
 if os.fork() == 0:

@@ -1,4 +1,4 @@
-"""Importing changes nothing that can be observed, and loads little."""
+"""An import changes nothing that can be observed, and loads few modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""install(): under every spawn of this process."""
+"""install(): every program that this process starts is bound."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ p.start()
 
 @pytest.mark.parametrize("how", SPAWNS)
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
-def test_every_child_dies_with_this_process(start: Start, how: str, thread: bool) -> None:
+def test_every_child_dies_with_the_installing_process(start: Start, how: str, thread: bool) -> None:
     if how == "asyncio" and thread and sys.version_info < (3, 12):
         pytest.skip("asyncio's own child watcher")
     body = "\n".join(f"    {line}" for line in SPAWNS[how].strip().splitlines())
@@ -73,7 +73,7 @@ forever()
 @pytest.mark.parametrize("by", ["pdeathsig.Popen", "subprocess.Popen"])
 @pytest.mark.parametrize("scope", ["child", "group", "tree"])
 def test_a_preexec_fn_that_arms_for_its_thread(start: Start, by: str, scope: str) -> None:
-    """As Ray's does: on a thread that ends, the kernel's setting would be that thread's."""
+    """Ray has such a function. On a thread that ends, it would bind the child to that thread."""
     how = f", scope={scope!r}" if by == "pdeathsig.Popen" else ""
     tree = start(f"""
 import pdeathsig
@@ -97,7 +97,7 @@ forever()
     assert tree.all_gone()
 
 
-def test_scope_tree_lets_live_what_a_program_leaves_behind(start: Start) -> None:
+def test_scope_tree_keeps_the_background_jobs_of_a_program(start: Start) -> None:
     tree = start("""
 import pdeathsig
 pdeathsig.install(scope='tree')
@@ -126,7 +126,7 @@ forever()
     assert child.dies()
 
 
-def test_the_signal_is_ours_to_choose(start: Start) -> None:
+def test_the_signal_can_be_chosen(start: Start) -> None:
     tree = start("""
 import pdeathsig
 pdeathsig.install(signal.SIGKILL)
@@ -140,8 +140,8 @@ forever()
     assert child.dies()
 
 
-def test_resource_trackers_outlive_us(start: Start) -> None:
-    """They unlink what we leave in /dev/shm, then go."""
+def test_resource_trackers_outlive_their_parent(start: Start) -> None:
+    """They unlink what their parent left in /dev/shm, and then end."""
     tree = start("""
 import pdeathsig
 pdeathsig.install()
@@ -190,19 +190,19 @@ def test_uninstall_puts_everything_back() -> None:
     assert subprocess.call(["true"]) == 0
 
 
-def test_what_somebody_put_in_cpythons_place_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mock, a tracer: over install() or under it, and beneath Popen."""
+def test_a_replacement_of_cpython_s_function_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mock or a tracer replaces the function, before or after install(), or below Popen."""
     module, name = (subprocess, "_fork_exec") if hasattr(subprocess, "_fork_exec") else (_posixsubprocess, "fork_exec")
     calls = []
 
     def put_in_place() -> None:
         beneath = getattr(module, name)
 
-        def somebodys(*args: object) -> object:
+        def replacement(*args: object) -> object:
             calls.append(args)
             return beneath(*args)
 
-        monkeypatch.setattr(module, name, somebodys)
+        monkeypatch.setattr(module, name, replacement)
 
     with monkeypatch.context():
         put_in_place()

@@ -1,4 +1,4 @@
-"""kill_group: the whole process group, never our own."""
+"""kill_group ends the whole process group, and never the caller's own."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def shell(code: str, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["bash", "-c", code], stdout=subprocess.PIPE, start_new_session=True, **options)
 
 
-def test_communicate_returns_as_nobody_holds_the_pipe() -> None:
+def test_communicate_returns_because_no_process_holds_the_pipe() -> None:
     with shell("echo up; watch -n 1000 true & sleep 1000 | sleep 1000; :") as process:
         assert line(process) == "up"
         assert process.pid in pdeathsig.kill_group(process).signalled
         assert process.returncode == -signal.SIGTERM
-        process.communicate()  # what watch(1) writes to it, and EOF
+        process.communicate()  # until the end of the pipe to which watch(1) writes
 
 
-def test_who_ignores_it_is_killed_after_the_grace(start: Start) -> None:
+def test_a_process_that_ignores_it_is_killed_after_the_grace(start: Start) -> None:
     tree = start(
         """
 import pdeathsig
@@ -61,13 +61,13 @@ def test_a_recycled_number_is_left_alone() -> None:
         process.wait()
         with shell("echo; exec sleep 1000") as other:
             line(other)
-            process.pid = other.pid  # as if the number had come round
+            process.pid = other.pid  # as if the PID had been reused
             assert pdeathsig.kill_group(process) == EMPTY
             assert other.poll() is None
             other.kill()
 
 
-def test_never_our_own() -> None:
+def test_the_caller_s_own_group_is_refused() -> None:
     with subprocess.Popen(["sleep", "1000"]) as process:
         for target in (process, process.pid, os.getpid()):
             with pytest.raises(ValueError, match="^target: .* is the process group of this process itself"):
@@ -76,15 +76,15 @@ def test_never_our_own() -> None:
         process.kill()
 
 
-def test_nobody() -> None:
+def test_an_empty_group_is_an_error() -> None:
     with shell("exit 0") as process:
         process.wait()
     with pytest.raises(ProcessLookupError):
         pdeathsig.kill_group(process.pid)
 
 
-def test_sigkill_leaves_resource_trackers_their_second() -> None:
-    """They are in the group of the program that they serve."""
+def test_sigkill_gives_resource_trackers_two_seconds() -> None:
+    """A tracker is in the group of the program that it serves."""
     import sys
     from pathlib import Path
 
@@ -99,7 +99,7 @@ def test_sigkill_leaves_resource_trackers_their_second() -> None:
         assert not name.exists()
 
 
-def test_sigkill_leaves_a_resource_tracker_in_the_middle_of_exec_its_second(start: Start) -> None:
+def test_sigkill_gives_a_resource_tracker_during_its_exec_two_seconds(start: Start) -> None:
     program = f"from actors import *\n{WITHOUT_COMMAND_LINE}forever()"
     tree = start(
         f"""

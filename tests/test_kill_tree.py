@@ -1,4 +1,4 @@
-"""kill_tree: now, complete, and never anybody else."""
+"""kill_tree ends the whole tree at once, and no other process."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def shell(code: str, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["bash", "-c", code], stdout=subprocess.PIPE, **options)
 
 
-def test_communicate_returns_as_nobody_holds_the_pipe() -> None:
+def test_communicate_returns_because_no_process_holds_the_pipe() -> None:
     with shell("echo up; watch -n 1000 true & setsid sleep 1000 & sleep 1000 | sleep 1000; :") as process:
         assert line(process) == "up"
         assert process.pid in pdeathsig.kill_tree(process).signalled
         assert process.returncode == -signal.SIGTERM
-        process.communicate()  # what watch(1) writes to it, and EOF
+        process.communicate()  # until the end of the pipe to which watch(1) writes
 
 
 def test_sessions_and_groups_at_several_levels(start: Start) -> None:
@@ -54,8 +54,8 @@ wait()
 
 
 @pytest.mark.parametrize("threads", [0, 1])
-def test_who_forks_where_it_blocks_the_signal(start: Start, threads: int) -> None:
-    """As bash does, and posix_spawn(3): stopped there, it would go on with the signal pending, fork, and die."""
+def test_a_process_that_forks_with_the_signal_blocked_leaves_no_child(start: Start, threads: int) -> None:
+    """bash and posix_spawn(3) block it. A process stopped there would go on, fork and then die."""
     tree = start(
         f"""
 import pdeathsig
@@ -82,7 +82,7 @@ for turn in range(5):
     p.stdout.read(1 + turn)
     ended = pdeathsig.kill_tree(p)
     say('ended', p.returncode, len(ended.signalled) > 1, ended.killed, ended.left)
-    p.stdout.read()  # EOF: nobody has the pipe
+    p.stdout.read()  # EOF: no process has the pipe
     say('eof')
 wait()
 """,
@@ -94,7 +94,7 @@ wait()
     assert tree.all_gone()
 
 
-def test_who_always_blocks_it_hears_it_where_it_waits(start: Start) -> None:
+def test_a_process_that_always_blocks_the_signal_can_wait_for_it(start: Start) -> None:
     tree = start(
         """
 import pdeathsig
@@ -114,7 +114,7 @@ say('ended', p.stdout.read().decode(), p.returncode, ended.signalled == (p.pid,)
     assert tree.event("ended") == "heard 0 True () ()"
 
 
-def test_who_ignores_it_is_killed_after_the_grace_and_others_are_not(start: Start) -> None:
+def test_only_a_process_that_ignores_it_is_killed_after_the_grace(start: Start) -> None:
     tree = start(
         """
 import pdeathsig, time
@@ -132,13 +132,13 @@ say('ended', 0.3 <= time.monotonic() - before < 3, len(ended.signalled), *ended.
     in_time, signalled, *killed = tree.event("ended").split()
     assert (in_time, signalled) == ("True", "4")
     assert str(deaf.pid) in killed
-    assert len(killed) == 2  # its new sleep, started meanwhile
+    assert len(killed) == 2  # it and its new sleep, started meanwhile
     tree.top.wait(10)
     assert tree.all_gone()
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
-def test_the_stopped_act_on_it(sig: int) -> None:
+def test_stopped_processes_act_on_the_signal(sig: int) -> None:
     with shell("trap 'echo bye; exit 3' TERM; echo up; kill -STOP $$; :") as process:
         assert line(process) == "up"
         witness = Process(process.pid)
@@ -154,14 +154,14 @@ def test_a_recycled_or_reaped_target_is_left_alone() -> None:
         assert pdeathsig.kill_tree(process) == EMPTY
     with shell("echo; sleep 1000") as other:
         line(other)
-        process.pid = other.pid  # as if the number had come round
+        process.pid = other.pid  # as if the PID had been reused
         assert pdeathsig.kill_tree(process) == EMPTY
         assert other.poll() is None
         other.kill()
 
 
-def test_who_is_recycled_while_we_wait_is_not_signalled() -> None:
-    """Known by PID and start time: with another start time it is another process."""
+def test_a_pid_recycled_during_the_grace_is_not_signalled() -> None:
+    """A process is known by PID and start time. With another start time it is another process."""
     from pdeathsig._base import procfs  # private: a PID cannot be made to come round at that moment
     from pdeathsig._kill import tree
 
@@ -176,7 +176,7 @@ def test_who_is_recycled_while_we_wait_is_not_signalled() -> None:
         process.kill()
 
 
-def test_a_zombie_and_nobody() -> None:
+def test_a_zombie_is_left_alone_and_a_reaped_process_is_an_error() -> None:
     with shell("exit 0") as process:
         witness = Process(process.pid)
         assert witness.dies()
@@ -215,7 +215,7 @@ def test_an_asyncio_process() -> None:
 @pytest.mark.parametrize(
     "target", [os.getpid(), os.getppid(), 0, 1, -1, 2**31], ids=["we", "parent", "0", "1", "-1", "2**31"]
 )
-def test_never_the_caller_nor_an_ancestor(target: int) -> None:
+def test_the_caller_and_its_ancestors_are_refused(target: int) -> None:
     with pytest.raises(ValueError, match="^target: "):
         pdeathsig.kill_tree(target)
 
@@ -239,7 +239,7 @@ def test_errors_name_the_argument(function: Any, arguments: dict[str, Any], erro
         function(**arguments)
 
 
-def test_an_interrupt_gets_through_and_nobody_stays_stopped(start: Start) -> None:
+def test_an_interrupt_gets_through_and_no_process_stays_stopped(start: Start) -> None:
     tree = start(
         """
 import pdeathsig
@@ -255,7 +255,7 @@ pdeathsig.kill_tree(p, signal.SIGKILL)
     )
     members = [tree.process("member") for _ in range(2)]
     tree.send()
-    assert {tree.line(), tree.line()} == {"deaf"}  # so the grace has begun
+    assert {tree.line(), tree.line()} == {"deaf"}  # both got SIGTERM, so the grace has begun
     tree.top.send_signal(signal.SIGINT)
     assert tree.line() == "interrupted"
     assert all(member.alive() and member.state() not in "Tt" for member in members)
@@ -263,8 +263,8 @@ pdeathsig.kill_tree(p, signal.SIGKILL)
     assert tree.all_gone()
 
 
-def test_a_storm_of_forks_is_outrun(start: Start) -> None:
-    """All fork as fast as they can, and nobody dies of SIGTERM. A token in a pipe allows one fork: 400 and no more."""
+def test_processes_that_fork_as_fast_as_they_can_are_ended(start: Start) -> None:
+    """All ignore SIGTERM. A byte in a pipe allows one fork, and there are 400."""
     tree = start(
         """
 import pdeathsig
@@ -356,7 +356,7 @@ for spare in range(3):
     assert not ended.stderr
 
 
-def test_a_process_whose_main_thread_has_ended() -> None:
+def test_a_process_without_its_main_thread_is_ended() -> None:
     code = "import ctypes, os, threading, signal; threading.Thread(target=lambda: (os.write(1, b'up\\n'), threading.Event().wait())).start(); ctypes.CDLL(None).pthread_exit(None)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert line(process) == "up"
@@ -384,7 +384,7 @@ print(len(ended.signalled), ended.killed, ended.left, p.returncode)
     assert run(code).stdout == "3 () () -15\n"
 
 
-def test_who_may_not_be_signalled_is_left(root: None) -> None:
+def test_a_process_that_may_not_be_signalled_is_left(root: None) -> None:
     code = """
 import os, pdeathsig, subprocess
 pdeathsig.kill_tree  # imported while it can be read

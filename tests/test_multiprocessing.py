@@ -1,4 +1,4 @@
-"""multiprocessing: the parent is the process that asked for the worker, under every start method."""
+"""multiprocessing: a worker's parent is the process that asked for it, under every start method."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ context = multiprocessing.get_context({method!r})
 """
 
 
-# Each has ask(task), which returns at once: a function that waits for what came of it.
+# Each defines ask(task). It returns at once, with a function that waits for the result.
 KINDS = {
     "ProcessPoolExecutor": """
 pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=context, initializer=initializer)
@@ -49,7 +49,7 @@ manager.start(initializer=initializer)
 def ask(task): return lambda: manager.list([manager._process.pid])[0]
 """,
 }
-# Who arms a worker: its initializer, or the family. And the names of all in /dev/shm.
+# A worker is armed by its initializer or by the family. Then come the names in /dev/shm.
 BEGIN = """
 import concurrent.futures, multiprocessing, pdeathsig, pool_tasks, warnings
 from multiprocessing import shared_memory, synchronize
@@ -78,8 +78,8 @@ def begin(method: str, kind: str, way: str) -> tuple[str, dict[str, str | None]]
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_parent_killed(start: Start, method: str, kind: str, way: str) -> None:
-    """Nobody is left, though they hold the GIL, and nothing in /dev/shm: that is what trackers see to, who then go too."""
+def test_workers_die_with_a_killed_parent(start: Start, method: str, kind: str, way: str) -> None:
+    """No worker is left, though each holds the GIL. The trackers clean up /dev/shm, and end too."""
     code, environment = begin(method, kind, way)
     tree = start(
         f"""{code}{KINDS[kind]}
@@ -103,8 +103,8 @@ forever()
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_the_thread_that_asked_for_workers_gone(start: Start, method: str, kind: str, way: str) -> None:
-    """They answer, the same ones where they are not to be replaced."""
+def test_workers_outlive_the_thread_that_asked_for_them(start: Start, method: str, kind: str, way: str) -> None:
+    """They answer; and they are the same ones, unless the pool replaces workers."""
     code, environment = begin(method, kind, way)
     body = "\n".join(f"    {line}" for line in KINDS[kind].strip().splitlines())
     tree = start(
@@ -139,7 +139,7 @@ forever()
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_started_from_a_thread_outlive_it(start: Start, method: str) -> None:
-    """And the parent is who it should be."""
+    """Their parent is the process that started them."""
     tree = start(f"""{SETUP.format(method=method)}
 def begin():
     global process
@@ -164,7 +164,7 @@ forever()
 
 
 def test_a_fork_of_a_fork_server_child_is_bound_to_that(start: Start) -> None:
-    """multiprocessing.parent_process() is then still the parent's parent."""
+    """There, multiprocessing.parent_process() is still the parent's parent."""
     tree = start(f"""{SETUP.format(method="forkserver")}
 process = context.Process(target=pool_tasks.fork_and_arm)
 process.start()

@@ -1,4 +1,4 @@
-"""PID namespaces and subreapers: PID 1 as parent, PID 1 as child, a parent that has no PID here."""
+"""PID namespaces and subreapers: PID 1 as parent or as child, a parent outside the namespace."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def new_pid_namespace(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 
 def children(pid: int) -> list[str]:
-    """The kernel lists them by the thread that made them."""
+    """The children of all threads: the kernel lists them by the thread that started them."""
     found = []
     for task in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{task}/children") as file:
@@ -32,7 +32,7 @@ def children(pid: int) -> list[str]:
 
 
 def outer_pid(inner: int, init: int) -> str:
-    """Our PID of the process that is ``inner`` in the namespace where our ``init`` is PID 1."""
+    """The PID here of the process ``inner`` in the namespace that has ``init`` as its PID 1."""
     for pid in children(init):
         with open(f"/proc/{pid}/status") as status:
             fields = dict(line.split(":\t", 1) for line in status)
@@ -47,7 +47,7 @@ def only_child(pid: int) -> str:
 
 
 def test_parent_outside_the_namespace(start: Start, new_pid_namespace: tuple[str, ...]) -> None:
-    """getppid() is 0 there, before and after. unshare(1) is the parent, and does not kill its child by itself."""
+    """getppid() is 0 there before and after. The parent, unshare(1), kills no child itself."""
     tree = start(
         "import pdeathsig; pdeathsig.arm(); say('pids', os.getpid(), os.getppid(), pdeathsig.status().parent); forever()",
         prefix=new_pid_namespace,
@@ -59,8 +59,10 @@ def test_parent_outside_the_namespace(start: Start, new_pid_namespace: tuple[str
     assert tree.stderr() == "pdeathsig: the parent outside this PID namespace is gone; SIGKILL to 1\n"
 
 
-def test_news_forged_inside_the_namespace_is_ignored(start: Start, new_pid_namespace: tuple[str, ...]) -> None:
-    """getppid() cannot tell there; the sender can: the parent has no PID inside."""
+def test_a_carrier_signal_forged_inside_the_namespace_is_ignored(
+    start: Start, new_pid_namespace: tuple[str, ...]
+) -> None:
+    """getppid() is no help there, but the sender's PID is: the parent has none inside."""
     tree = start(
         """
 import pdeathsig
@@ -93,7 +95,7 @@ def test_pid_1_dies_of_a_signal_that_the_kernel_spares_it(
 
 
 def test_grace_of_pid_1(start: Start, new_pid_namespace: tuple[str, ...]) -> None:
-    """A SIGKILL timer does nothing to PID 1."""
+    """The kernel spares PID 1 the SIGKILL of a timer."""
     tree = start(
         """
 import pdeathsig, itertools
@@ -112,8 +114,10 @@ sum(itertools.repeat(1))
 
 
 def test_pid_1_as_the_legitimate_parent(start: Start, new_pid_namespace: tuple[str, ...]) -> None:
-    """It lives while PID 1 lives, and dies when PID 1 gives it up... which only a namespace's end does: so the raw
-    control is a thread of PID 1 that ends."""
+    """The child lives while PID 1 lives. Only the namespace's end would take its parent away.
+
+    So the control, bound by the kernel alone, is started on a thread of PID 1 that ends.
+    """
     tree = start(
         """
 def begin():
@@ -140,7 +144,7 @@ thread.start(); thread.join(); forever()
 
 
 def test_family_reaches_into_a_namespace(start: Start, new_pid_namespace: tuple[str, ...]) -> None:
-    """Tokens from outside mean nothing inside, and must not be taken for an orphan's."""
+    """A token from outside means nothing inside, and does not make the child an orphan."""
     code = "import pdeathsig; say('armed', bool(pdeathsig.status()), pdeathsig.status().parent); forever()"
     tree = start(
         f"subprocess.Popen([*{new_pid_namespace!r}, sys.executable, '-c', 'from actors import *\\n' + {code!r}]); forever()",
@@ -157,7 +161,7 @@ def test_family_reaches_into_a_namespace(start: Start, new_pid_namespace: tuple[
 
 @pytest.mark.parametrize("fork", ["os.fork()", "libc.fork()"])
 def test_fork_into_a_new_namespace(start: Start, root: None, fork: str) -> None:
-    """The forker's PID means nothing to the child."""
+    """The parent's PID means nothing to the child."""
     tree = start(f"""
 import pdeathsig
 assert libc.unshare(0x20000000) == 0
@@ -174,7 +178,7 @@ forever()
 
 
 def test_a_subreaper_that_is_not_pid_1(start: Start) -> None:
-    """Every test here runs under one, pytest; this one says so."""
+    """Every test runs under a subreaper, pytest. This test names it."""
     tree = start(
         'python(\'import pdeathsig; pdeathsig.arm(signal.SIGTERM); signal.signal(signal.SIGTERM, lambda *_: say("adopted", os.getppid())); here("child"); forever()\'); forever()'
     )
@@ -193,7 +197,7 @@ libc.prctl(36, 1)
 python('''
 python(\"\"\"
 import pdeathsig
-signal.signal(signal.SIGUSR1, lambda *_: say("news", os.getppid()))
+signal.signal(signal.SIGUSR1, lambda *_: say("signalled", os.getppid()))
 signal.signal(signal.SIGUSR2, lambda *_: say("alive"))
 pdeathsig.arm(signal.SIGUSR1)
 here("child")
@@ -207,7 +211,7 @@ forever()
     seen = dict(tree.line().split() for _ in range(2))
     child = tree.adopt(seen["child"])
     tree.adopt(seen["middle"]).kill()
-    assert tree.event("news") == str(tree.top.pid)
+    assert tree.event("signalled") == str(tree.top.pid)
     tree.kill()
     child.kill(signal.SIGUSR2)
     tree.event("alive")

@@ -1,4 +1,4 @@
-"""One line on stderr before a process dies by our doing."""
+"""The notice: one line on stderr before pdeathsig ends a process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def orphan(start: Start, args: str = "", then: str = "", **environment: str) -> 
         ("signal.SIGRTMIN + 3", "SIGRTMIN+3 to {child}"),
     ],
 )
-def test_says_who_died_and_what_was_sent(start: Start, args: str, words: str) -> None:
+def test_the_notice_names_the_dead_parent_and_the_signal(start: Start, args: str, words: str) -> None:
     tree, child = orphan(start, args)
     assert tree.stderr() == f"pdeathsig: parent {tree.top.pid} is gone; {words.format(child=child)}\n"
 
@@ -41,7 +41,7 @@ def test_quiet(start: Start) -> None:
 
 
 def test_stderr_is_a_broken_pipe(start: Start) -> None:
-    """Neither SIGPIPE nor a hang: with SIGPIPE at its default, it must still be the handler of SIGTERM that runs."""
+    """There is neither SIGPIPE nor a hang. SIGTERM's handler runs, with SIGPIPE at its default."""
     then = (
         "signal.signal(signal.SIGPIPE, signal.SIG_DFL); "
         "signal.signal(signal.SIGTERM, lambda *_: (say('handled'), os._exit(0))); "
@@ -51,7 +51,7 @@ def test_stderr_is_a_broken_pipe(start: Start) -> None:
     tree.event("handled")
 
 
-def test_stderr_is_a_full_pipe_that_nobody_reads(start: Start) -> None:
+def test_stderr_is_a_full_pipe_without_a_reader(start: Start) -> None:
     then = (
         "r, w = os.pipe(); os.set_blocking(w, False); "
         "exec('try:\\n while os.write(w, bytes(65536)): pass\\nexcept BlockingIOError: pass'); "
@@ -99,7 +99,7 @@ def test_stderr_is_a_terminal(start: Start) -> None:
         os.close(follower)
 
 
-def test_nothing_is_said_in_a_peaceful_life(start: Start) -> None:
+def test_without_a_death_there_is_no_notice(start: Start) -> None:
     tree = start("import pdeathsig; pdeathsig.arm(); say('done')")
     tree.event("done")
     assert tree.stderr() == ""
@@ -107,7 +107,7 @@ def test_nothing_is_said_in_a_peaceful_life(start: Start) -> None:
 
 
 def test_no_stderr_at_start(start: Start, tmp_path: object) -> None:
-    """What is opened there later is not ours to write to."""
+    """A file that is opened there later belongs to the program."""
     fifo = f"{tmp_path}/fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -126,7 +126,7 @@ def test_no_stderr_at_start(start: Start, tmp_path: object) -> None:
 
 
 def test_a_background_job_is_not_stopped_by_its_own_notice(start: Start) -> None:
-    """stty tostop: SIGTTOU for who writes to a terminal from the background."""
+    """With stty tostop, a write to the terminal from the background raises SIGTTOU."""
     leader, follower = os.openpty()
     attributes = termios.tcgetattr(follower)
     attributes[3] |= termios.TOSTOP

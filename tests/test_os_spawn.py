@@ -1,4 +1,7 @@
-"""install() under os.posix_spawn, os.posix_spawnp, os.spawn*, os.system and os.popen: bound, and else os's own."""
+"""After install(), os.posix_spawn, os.posix_spawnp, os.spawn*, os.system and os.popen bind.
+
+In all else they behave like the functions of ``os``.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from harness import run
 
 import pdeathsig
 
-# A thread that Python does not know, ours, is why os.fork() warns (3.12), on 3.15 as an error here.
+# Since 3.12 os.fork() warns in a process with several threads. pdeathsig's native thread is one.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 if sys.implementation.name == "pypy":
@@ -47,7 +50,7 @@ def installed() -> Iterator[None]:
 
 
 def both(do: Callable[[], Any]) -> tuple[Any, Any]:
-    """What it comes to in CPython's hands, and in ours."""
+    """Do it without install(), then with it, and return both results."""
     seen = []
     for install in (False, True):
         if install:
@@ -101,7 +104,7 @@ forever()
 
 
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
-def test_the_shell_of_system_dies_with_us(start: Start, thread: bool) -> None:
+def test_the_shell_of_system_dies_with_its_parent(start: Start, thread: bool) -> None:
     tree = start(f"""
 import pdeathsig
 pdeathsig.install()
@@ -115,8 +118,8 @@ run()
     assert tree.all_gone()
 
 
-def test_the_signal_is_ours_to_choose(start: Start) -> None:
-    """Not ignored and not blocked, whatever is inherited or asked for."""
+def test_the_signal_can_be_chosen(start: Start) -> None:
+    """It is neither ignored nor blocked, even if the program inherits or asks for that."""
     tree = start("""
 import pdeathsig
 pdeathsig.install(signal.SIGTERM)
@@ -163,7 +166,7 @@ BAD: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "unknown": (("/bin/true", ["x"], {}), {"unknown": 1}),
     "setpgroup": (("/bin/true", ["x"], {}), {"setpgroup": "x"}),
     "setpgroup, large": (("/bin/true", ["x"], {}), {"setpgroup": 2**70}),
-    "setpgroup, nobody's": (("/bin/true", ["x"], {}), {"setpgroup": 2**30}),
+    "setpgroup, no such group": (("/bin/true", ["x"], {}), {"setpgroup": 2**30}),
     "setsigmask": (("/bin/true", ["x"], {}), {"setsigmask": 3}),
     "setsigmask, 0": (("/bin/true", ["x"], {}), {"setsigmask": [0]}),
     "setsigmask, 65": (("/bin/true", ["x"], {}), {"setsigmask": [65]}),
@@ -212,7 +215,7 @@ def test_errors_are_cpythons(name: str, bad: str) -> None:
 
 @pytest.mark.parametrize("error", ["EACCES", "ENOEXEC", "ELOOP"])
 def test_posix_spawnp_looks_in_path_as_libc_does(error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A first candidate that is there and cannot be executed; then one that can."""
+    """The first candidate exists but cannot be executed; the second one can."""
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
@@ -272,8 +275,8 @@ if hasattr(os, "POSIX_SPAWN_CLOSEFROM"):
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
-def test_what_the_program_finds_is_what_it_finds_without_us(options: str, thread: bool) -> None:
-    """Its mask, its ignored signals, its group, its descriptors: by posix_spawn on either thread, and by os.spawnve."""
+def test_a_program_starts_in_the_same_state_as_without_pdeathsig(options: str, thread: bool) -> None:
+    """Its mask, ignored signals, group and descriptors, by posix_spawn and by os.spawnve."""
     command = [sys.executable, "-S", "-c", LOOK, "an argument"]
 
     def look() -> list[str]:
@@ -374,8 +377,8 @@ def test_system_refuses_what_cpythons_does(bad: Any) -> None:
     assert ours == theirs != (None,)
 
 
-def test_system_without_anybody_to_wait_for() -> None:
-    """SIGCHLD ignored: the status is lost, says system(3)."""
+def test_system_with_an_ignored_sigchld() -> None:
+    """Then the status is lost: system(3)."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         assert both(lambda: os.system("exit 3")) == (-1, -1)
@@ -385,7 +388,7 @@ def test_system_without_anybody_to_wait_for() -> None:
 
 @pytest.mark.parametrize("install", [False, True])
 def test_an_interrupt_is_for_the_shell_alone(start: Start, install: bool) -> None:
-    """Ctrl-C reaches both; who waits ignores it, and has his handler back afterwards."""
+    """Ctrl-C reaches both. The waiting process ignores it, and has its handler back afterwards."""
     tree = start(f"""
 import pdeathsig
 if {install}: pdeathsig.install()
@@ -472,7 +475,7 @@ def test_spawnv_refuses_what_cpythons_does(args: Any) -> None:
     assert ours == theirs != (None,)
 
 
-def test_with_no_descriptor_left(start: Start) -> None:
+def test_posix_spawn_needs_no_free_descriptor(start: Start) -> None:
     tree = start("""
 import pdeathsig, resource
 pdeathsig.install()
@@ -497,7 +500,7 @@ forever()
 
 @pytest.mark.usefixtures("root", "installed")
 def test_no_process_left_is_cpythons_error() -> None:
-    """EAGAIN, from the clone."""
+    """The clone fails with EAGAIN."""
     code = """
 import errno, os, pdeathsig, resource
 pdeathsig.install()
@@ -513,9 +516,12 @@ print(os.system('true'))
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
-def test_with_another_effective_user(start: Start, reset: bool, thread: bool) -> None:
-    """Its exec makes the kernel forget the parent-death signal: a lifeline holds, whatever the file actions do. With
-    resetids the child is the real user's."""
+def test_a_child_with_another_effective_user_is_bound(start: Start, reset: bool, thread: bool) -> None:
+    """Its exec clears the kernel's setting, so a lifeline binds the child, whatever the file
+    actions do.
+
+    With resetids the child runs as the real user.
+    """
     tree = start(f"""
 import pdeathsig
 pdeathsig.install()

@@ -1,4 +1,4 @@
-"""What is installed: the compiled shim, the line that arms by the environment, types."""
+"""The installed files: the compiled extension, the .pth line, the types."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def shim() -> Path:
 
 
 @pytest.mark.skipif(not FREE_THREADED, reason="needs a free-threaded Python")
-def test_it_brings_no_gil_back() -> None:
-    """Nor a warning, as a module does that does not say that it can do without."""
+def test_importing_the_extension_keeps_the_gil_off() -> None:
+    """A module that does not declare that it needs no GIL turns the GIL on, with a warning."""
     code = "import pdeathsig, sys; pdeathsig.arm(); pdeathsig.run(['true'], scope='tree'); print(sys._is_gil_enabled())"
     ended = run(code, "-W", "error")
     assert (ended.stdout, ended.stderr) == ("False\n", "")
 
 
-def test_the_shim_exports_its_entrances_only() -> None:
+def test_the_extension_exports_only_its_init_function() -> None:
     needs(sys.implementation.name == "cpython", "PyPy gives them other names")
     symbols = run(
         f"import subprocess; print(subprocess.run(['nm', '-D', '--defined-only', {str(shim())!r}], capture_output=True, text=True).stdout)"
@@ -75,7 +75,7 @@ def test_public_names_exist_and_are_listed() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 15), reason="needs Python 3.15: PEP 829")
 def test_start_file_does_what_the_pth_line_does(tmp_path: Path) -> None:
-    """Shipped inside the package, not active: site imports pkgutil and re for it, 7 ms at every start."""
+    """The package has it, but does not activate it: it would cost every start 7 ms of imports."""
     start = Path(pdeathsig.__file__).parent / "pdeathsig.start"
     tmp_path.joinpath("pdeathsig.start").write_text(start.read_text())
     code = f"import sys; sys.path += {sys.path!r}; import site; site.addsitedir({str(tmp_path)!r}); import pdeathsig; print(pdeathsig.status().armed)"

@@ -1,5 +1,8 @@
-"""PIDs come round. In a PID namespace of our own the next PID can be chosen (ns_last_pid, proc_sys_kernel(5)), so here
-each comes round at the worst moment: whoever has it then is a stranger, and is not touched."""
+"""PIDs are reused. A process with a reused PID, a stranger, is never signalled.
+
+In a new PID namespace the next PID can be chosen (ns_last_pid, proc_sys_kernel(5)). So here each
+PID is reused at the worst moment.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from harness import SLOWNESS, TESTS, environment
 
 NAMESPACE = ["unshare", "-pf", "--mount-proc", "--kill-child"]
 
-# What each script begins with: it is PID 1 there.
+# The beginning of each script, which is PID 1 of the namespace.
 PRELUDE = f"""
 import os, select, signal, subprocess, sys, time
 from pathlib import Path
@@ -25,13 +28,13 @@ def fields(pid):
     return Path(f'/proc/{{pid}}/stat').read_text().rpartition(')')[2].split()
 
 def stranger(pid):
-    '''In this process's child, with that PID once it is free, and another start time: sleep. Returns a pipe that says
-    when.'''
+    '''Start a sleeping process with that PID once it is free, from a child of this process. It has another
+    start time. Return a pipe that reports the start.'''
     reader, writer = os.pipe()
     before = fields(pid)[19]
     if os.fork() == 0:
         os.dup2(writer, 3)
-        os.closerange(4, 999)  # whose EOF others wait for
+        os.closerange(4, 999)  # other processes wait for the EOF of these
         while os.path.exists(f'/proc/{{pid}}'): os.sched_yield()
         while True:
             Path('/proc/sys/kernel/ns_last_pid').write_text(str(pid - 1))
@@ -70,7 +73,7 @@ def in_a_namespace(script: str, *arguments: str) -> str:
     return ended.stdout
 
 
-# Each reads a line: one from a pipe that stays open, the other one from us.
+# Each reads a line: one from a pipe that stays open, the other one from this process.
 MANAGERS = """
 import signal, subprocess, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as they do
@@ -87,7 +90,7 @@ member = f"import os, signal, sys; pid = os.fork()\\nif pid: signal.signal(15, s
 
 @pytest.mark.usefixtures("root")
 def test_kill_tree() -> None:
-    """A member ends at SIGTERM and a stranger gets its PID; another one ignores it, and has SIGKILL 1 s later."""
+    """One process ends at SIGTERM; a stranger gets its PID. The other gets SIGKILL 1 s later."""
     script = f"""{TREE}
 top = subprocess.Popen([sys.executable, '-c', member], stdout=subprocess.PIPE)
 pid = int(top.stdout.readline())
@@ -101,9 +104,11 @@ unharmed(pid)
 
 
 @pytest.mark.usefixtures("root")
-def test_kill_tree_and_those_who_are_given_time() -> None:
-    """Of two managers of shared memory one does not end by itself, and has SIGKILL after 2 s; the other one did, and a
-    stranger has its PID."""
+def test_kill_tree_does_not_signal_a_stranger_with_the_pid_of_a_resource_tracker() -> None:
+    """Of two shared memory managers, one ends, and a stranger gets its PID.
+
+    The other one does not end by itself, and gets SIGKILL after 2 s.
+    """
     script = f"""
 import threading
 code = {MANAGERS!r}
@@ -126,7 +131,7 @@ unharmed(goes)
 
 @pytest.mark.usefixtures("root")
 def test_the_guard() -> None:
-    """The same below a guard, whose command ends: SIGTERM, the stranger, SIGKILL to the one who ignored it."""
+    """The same happens below a guard when its command ends."""
     script = f"""{TREE}
 command = [GUARD, '--grace', '1', '--', 'sh', '-c', '"$@" & read x', 'sh', sys.executable, '-c', member]
 guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -143,8 +148,11 @@ unharmed(pid)
 
 
 @pytest.mark.usefixtures("root")
-def test_arm_on_a_pid() -> None:
-    """Whoever armed on the process dies with it, though its PID is there again; whoever arms now, means the stranger."""
+def test_arming_on_a_pid_means_the_process_that_has_it_then() -> None:
+    """A process armed before dies with it, although its PID is in use again.
+
+    A process that arms afterwards is bound to the stranger.
+    """
     script = """
 parent = subprocess.Popen(['sleep', '1000'])
 pid = parent.pid
@@ -167,8 +175,8 @@ unharmed(pid)
 
 
 @pytest.mark.usefixtures("root")
-def test_what_is_tied_to_a_process_does_not_start_for_the_next_with_its_pid() -> None:
-    """guarded(parent=) and the family's token: both name the start time too."""
+def test_what_is_bound_to_a_process_does_not_start_for_the_next_one_with_its_pid() -> None:
+    """guarded(parent=) and the family's token name the start time, too."""
     script = """
 parent = subprocess.Popen(['sleep', '1000'])
 pid = parent.pid
@@ -189,9 +197,12 @@ unharmed(pid)
 
 
 @pytest.mark.usefixtures("root")
-def test_while_pids_come_round_all_the_time() -> None:
-    """A namespace of 400 PIDs (its own pid_max, Linux 6.14), each used again many times a second: by strangers, who only ever
-    exit, and below four forkers, which the guard and kill_tree end again and again. No stranger is signalled."""
+def test_no_stranger_is_signalled_while_pids_are_reused_all_the_time() -> None:
+    """A namespace with 400 PIDs (pid_max, Linux 6.14) reuses each of them many times a second.
+
+    Strangers start and exit. The guard and kill_tree end the trees of four other processes again
+    and again. No stranger is signalled.
+    """
     linux = tuple(int(number) for number in os.uname().release.split("-")[0].split(".")[:2])
     needs(linux >= (6, 14), "no pid_max of its own: that of the whole machine would be written")
     script = """

@@ -1,4 +1,4 @@
-"""Popen, run and the others: subprocess's own, and the child dies with this process."""
+"""Popen, run and the others: like subprocess, and the child dies with this process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pdeathsig.{call}(command, stderr=os.dup(1))
     assert tree.all_gone()
 
 
-def test_none_binds_nothing(start: Start) -> None:
+def test_pdeathsig_none_binds_nothing(start: Start) -> None:
     tree = start("""
 import pdeathsig
 pdeathsig.install()
@@ -57,7 +57,7 @@ forever()
 
 
 @pytest.mark.parametrize("inherited", ["signal.SIG_IGN", "lambda *_: None", "signal.SIG_DFL"])
-def test_another_signal_and_what_would_swallow_it(start: Start, inherited: str) -> None:
+def test_another_signal_is_made_deliverable(start: Start, inherited: str) -> None:
     tree = start(f"""
 import pdeathsig
 signal.signal(signal.SIGTERM, {inherited})
@@ -93,7 +93,7 @@ forever()
 
 
 def test_another_user_takes_nothing_from_the_parent(root: None) -> None:
-    """With shared memory, the child's change of user would make the parent undumpable for good."""
+    """In shared memory, the child's change of user would make the parent undumpable for ever."""
     code = """
 import ctypes, pdeathsig
 PR_GET_DUMPABLE = 3
@@ -130,8 +130,8 @@ forever()
     assert child.dies()
 
 
-def test_a_set_user_id_program_is_lost(start: Start, root: None, tmp_path: Path) -> None:
-    """exec of a set-user-ID program clears the kernel's setting: docs/limits.md. As a group it is still bound."""
+def test_a_set_user_id_program_is_not_bound(start: Start, root: None, tmp_path: Path) -> None:
+    """Its exec clears the kernel's setting: docs/limits.md. With scope="group" it stays bound."""
     tmp_path.chmod(0o755)
     program = tmp_path / "sleep"
     program.write_bytes(Path("/bin/sleep").read_bytes())
@@ -157,7 +157,7 @@ forever()
 
 
 def test_the_program_is_what_subprocess_would_start() -> None:
-    """Descriptors, signals, mask, groups, directory, umask, environment: whatever a child can see of itself."""
+    """Its descriptors, signals, mask, groups, directory, umask and environment are the same."""
     look = """
 import os, signal, sys, resource
 print(sorted((fd, os.readlink(f'/proc/self/fd/{fd}').partition(':')[0]) for fd in map(int, os.listdir('/proc/self/fd')) if os.path.exists(f'/proc/self/fd/{fd}')))
@@ -203,7 +203,7 @@ def missing_interpreter(tmp_path: Path) -> Path:
     return script
 
 
-in_cpython_s_words = pytest.mark.skipif(sys.implementation.name == "pypy", reason="PyPy says it in other words")
+in_cpython_text = pytest.mark.skipif(sys.implementation.name == "pypy", reason="PyPy words this error differently")
 
 
 @pytest.mark.parametrize(
@@ -220,22 +220,22 @@ in_cpython_s_words = pytest.mark.skipif(sys.implementation.name == "pypy", reaso
         (["nowhere"], {"cwd": "/nowhere"}),
         (["true", "x" * 200_000], {}),
         (["true", "a\0b"], {}),
-        pytest.param(["tr\0ue"], {}, marks=in_cpython_s_words),
-        pytest.param(["true"], {"env": {"A": "\0"}}, marks=in_cpython_s_words),
+        pytest.param(["tr\0ue"], {}, marks=in_cpython_text),
+        pytest.param(["true"], {"env": {"A": "\0"}}, marks=in_cpython_text),
         (["true"], {"env": {"A=B": "C"}}),
         (["true"], {"cwd": "a\0b"}),
         (["true", 1], {}),
         ([1], {}),
         pytest.param(["true"], {"preexec_fn": lambda: 1 / 0}, id="preexec_fn"),
-        pytest.param(["true"], {"user": 2**64}, marks=in_cpython_s_words),
+        pytest.param(["true"], {"user": 2**64}, marks=in_cpython_text),
         (["true"], {"user": -1}),
-        pytest.param(["true"], {"group": 2**64}, marks=in_cpython_s_words),
-        pytest.param(["true"], {"extra_groups": [2**64]}, marks=in_cpython_s_words),
+        pytest.param(["true"], {"group": 2**64}, marks=in_cpython_text),
+        pytest.param(["true"], {"extra_groups": [2**64]}, marks=in_cpython_text),
         (["true"], {"extra_groups": [-1]}),
         (["true"], {"pass_fds": [-1]}),
         (["true"], {"pass_fds": [9999]}),
         (["true"], {"pass_fds": [2**31]}),
-        pytest.param(["true"], {"umask": "0"}, marks=in_cpython_s_words),
+        pytest.param(["true"], {"umask": "0"}, marks=in_cpython_text),
         (["true"], {"env": {"PATH": "/nowhere:/etc"}, "executable": "passwd"}),
         ([], {}),
         (["true"], {"start_new_session": True, "process_group": 0}),
@@ -261,8 +261,8 @@ def test_errors_of_a_script_and_of_another_user(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
-def test_no_process_to_be_had(thread: bool) -> None:
-    """EAGAIN, and nothing is left: no child, no descriptor."""
+def test_without_room_for_a_process_popen_is_an_error(thread: bool) -> None:
+    """The error is EAGAIN, and neither a child nor a descriptor is left."""
     code = f"""
 import os, resource, subprocess, sys, threading, pdeathsig
 pdeathsig.Popen, pdeathsig.arm
@@ -291,8 +291,8 @@ else: main()
 
 
 @pytest.mark.parametrize("scope", ["child", "group"])
-def test_no_descriptor_to_be_had(scope: Any) -> None:
-    """At each number of free descriptors it works, or is EMFILE; nothing is left."""
+def test_without_free_descriptors_popen_is_an_error(scope: Any) -> None:
+    """With each number of free descriptors it works, or fails with EMFILE and leaves nothing."""
     pdeathsig.run(["true"], scope=scope)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     held: list[int] = []
@@ -306,7 +306,8 @@ def test_no_descriptor_to_be_had(scope: Any) -> None:
     try:
         for _ in range(14):
             try:
-                # no pipes: subprocess of 3.10.13 and 3.11.2 itself loses those that it has when it gets no more
+                # No pipes: subprocess of 3.10.13 and 3.11.2 leaks those that it has when it gets no
+                # more.
                 with pdeathsig.Popen(["true"], scope=scope) as process:
                     pass
                 assert process.returncode == 0
@@ -364,8 +365,8 @@ def test_a_group_with_another_signal_is_told_which_scope_has_it() -> None:
         pdeathsig.Popen(["true"], scope="group", pdeathsig=signal.SIGTERM)
 
 
-def test_others_are_untouched(start: Start) -> None:
-    """Who imports us and does not ask for it has subprocess as it was."""
+def test_subprocess_itself_is_unchanged(start: Start) -> None:
+    """The import alone leaves subprocess as it was."""
     tree = start("""
 import pdeathsig
 real = vars(subprocess).copy()
@@ -382,7 +383,7 @@ forever()
 
 
 class Collects:
-    """A file and a path, in whose place there is a garbage collection when subprocess asks."""
+    """A file and a path that collects garbage when subprocess uses it."""
 
     def fileno(self) -> int:
         gc.collect()
@@ -394,8 +395,8 @@ class Collects:
 
 
 @pytest.mark.parametrize("sig", [signal.SIGKILL, None])
-def test_a_garbage_collection_takes_nothing_away_from_what_runs(sig: Any) -> None:
-    """subprocess's functions run as copies that nobody else has."""
+def test_a_garbage_collection_during_a_start_is_harmless(sig: Any) -> None:
+    """subprocess's functions run as copies, to which only the running call refers."""
     for _ in range(3):
         assert pdeathsig.run([Collects()], stdin=Collects(), pdeathsig=sig).returncode == 0
         assert pdeathsig.check_output([Collects()], stdin=Collects(), pdeathsig=sig) == b""
@@ -416,7 +417,7 @@ def test_it_is_a_subclass_with_the_same_arguments() -> None:
 
 
 def test_interrupted_while_starting_leaves_no_child(start: Start) -> None:
-    """An exception out of a signal handler, before the caller has the handle."""
+    """A signal handler raises before the caller has the Popen object."""
     tree = start("""
 import pdeathsig
 gate = os.path.join('/tmp', f'pdeathsig-{os.getpid()}')
@@ -466,7 +467,7 @@ except ChildProcessError: print('childless')
 
 @pytest.mark.parametrize("denied", ["close_range", "close_range openat"])
 def test_without_close_range(denied: str) -> None:
-    """Before Linux 5.9; and where /proc is not there to tell what is open."""
+    """Before Linux 5.9 there is none; nor can open descriptors be listed without /proc."""
     code = f"""
 import os, sys
 sys.path.insert(0, '.')
@@ -485,7 +486,7 @@ print(pdeathsig.check_output(command, pass_fds=[61]))
 
 @pytest.mark.parametrize("change", ["os.seteuid(65534)", "os.setegid(65534)"])
 def test_bound_while_effective_and_real_identity_differ(start: Start, root: None, change: str) -> None:
-    """Each exec then clears the kernel's setting, as that of a set-user-ID program does: a lifeline holds the child."""
+    """Then each exec clears the kernel's setting, so a lifeline binds the child."""
     tree = start(f"""
 import pdeathsig
 pdeathsig.Popen
@@ -510,7 +511,7 @@ pdeathsig.Popen(['true'], preexec_fn=lambda: (here('child'), forever()))
 
 @pytest.mark.timeout(120)
 def test_interrupted_at_every_bytecode_leaves_no_child() -> None:
-    """A signal handler that raises, at each point where Python runs one, of ours and of CPython's code around it."""
+    """A signal handler raises at each bytecode of pdeathsig's code and of CPython's around it."""
     code = """
 import dis, os, signal, sys, pdeathsig
 def interrupt(*_): raise KeyboardInterrupt
@@ -551,7 +552,7 @@ print('tried', tried > 50)
 
 
 def test_a_thread_that_changes_the_user_meanwhile(root: None) -> None:
-    """setuid(3) awaits an answer of every thread: also of one that starts a thread to spawn."""
+    """setuid(3) waits for every thread, also for one that starts a spawner thread."""
     code = """
 import os, threading, pdeathsig
 pdeathsig.Popen

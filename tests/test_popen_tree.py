@@ -1,4 +1,4 @@
-"""scope="tree" and grace=: the guard behind Popen, run and asyncio; and guarded(), for other spawners."""
+"""scope="tree" and grace=: the guard behind Popen, run, asyncio, and guarded() for the others."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from harness import TESTS, Process, Tree, environment, run
 
 import pdeathsig
 
-# A child that has left the group and the session, and one that has left its parent: both hold the pipe.
+# One child left the group and the session, and one lost its parent. Both hold the pipe.
 ESCAPE = "setsid sh -c 'echo up; exec sleep 1000' & (setsid sh -c 'echo up; exec sleep 1000' &) ; "
 
 
 @pytest.fixture(params=[{}, {"preexec_fn": lambda: None}], ids=["", "preexec_fn"])
-def road(request: pytest.FixtureRequest) -> dict[str, Any]:
+def way(request: pytest.FixtureRequest) -> dict[str, Any]:
     options: dict[str, Any] = request.param
     return options
 
@@ -37,14 +37,17 @@ def up(p: subprocess.Popen[bytes], times: int) -> None:
         assert p.stdout.readline() == b"up\n"
 
 
-def test_kill_ends_all_and_communicate_returns(road: dict[str, Any]) -> None:
-    """The story of `bash -c "watch ..."`: without us, kill() leaves watch behind, and communicate() hangs on its pipe.
-    It is tail(1) here, as the watch(1) of today wants a terminal to read from."""
+def test_kill_ends_all_and_communicate_returns(way: dict[str, Any]) -> None:
+    """After `bash -c "watch ..."`, subprocess's kill() leaves watch behind, and communicate()
+    hangs.
+
+    Here it is tail(1), because newer versions of watch(1) read from a terminal.
+    """
     p = pdeathsig.Popen(
         ["bash", "-c", ESCAPE + "tail -f /dev/null; :"],
         stdout=subprocess.PIPE,
         scope="tree",
-        **road,
+        **way,
     )
     up(p, 2)
     p.kill()
@@ -53,8 +56,8 @@ def test_kill_ends_all_and_communicate_returns(road: dict[str, Any]) -> None:
     assert not descendants(os.getpid())
 
 
-def test_communicate_returns_when_the_command_is_done(road: dict[str, Any]) -> None:
-    done = pdeathsig.run(ESCAPE + "echo done; exit 7", shell=True, stdout=subprocess.PIPE, scope="tree", **road)
+def test_communicate_returns_when_the_command_is_done(way: dict[str, Any]) -> None:
+    done = pdeathsig.run(ESCAPE + "echo done; exit 7", shell=True, stdout=subprocess.PIPE, scope="tree", **way)
     assert done.returncode == 7
     assert b"done\n" in done.stdout
 
@@ -91,7 +94,7 @@ for options in {}, {'preexec_fn': lambda: None}:
 forever()
 """)
     children = [tree.process("child"), tree.process("child")]
-    done = pdeathsig.run(["true"], scope="tree", check=True)  # as much time as the signal would have taken
+    done = pdeathsig.run(["true"], scope="tree", check=True)  # takes as long as the signal would have taken
     assert done.returncode == 0
     assert all(child.alive() for child in children)
     tree.kill()
@@ -101,7 +104,7 @@ forever()
 
 @pytest.mark.parametrize("scope", ["child", "group", "tree"])
 def test_grace_for_a_foreign_program(start: Start, scope: str) -> None:
-    """SIGTERM, time for a last word, then SIGKILL."""
+    """The program gets SIGTERM, time to end in order, then SIGKILL."""
     tree = start(f"""
 import pdeathsig
 pdeathsig.Popen(['sh', '-c', 'trap "echo last word; exit" TERM; echo up; while :; do sleep 0.01; done'], grace=10, scope={scope!r})
@@ -127,7 +130,7 @@ forever()
     assert tree.all_gone()
 
 
-def test_scope_group_spares_who_has_left_it() -> None:
+def test_scope_group_spares_a_process_that_left_the_group() -> None:
     gate, opener = os.pipe()
     script = f"""
 setsid sh -c 'echo up; read _; echo spared' <&{gate} &
@@ -170,7 +173,7 @@ def test_signals_reach_the_command() -> None:
         assert p.stdout.readline() == b"%d\n" % sig
     p.kill()
     assert p.wait() == -signal.SIGKILL
-    p.send_signal(signal.SIGTERM)  # as subprocess: nothing happens any more
+    p.send_signal(signal.SIGTERM)  # nothing happens any more, as in subprocess
     p.stdout.close()
 
 
@@ -206,10 +209,10 @@ def test_kill_works_on_a_stopped_guard() -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"executable": "/nonexistent/too"}, {"env": {"PATH": "/etc:/usr/bin"}}, {"cwd": "/nonexistent"}]
 )
-def test_errors_are_subprocess_s(args: list[str], options: dict[str, Any], road: dict[str, Any]) -> None:
+def test_errors_are_subprocess_s(args: list[str], options: dict[str, Any], way: dict[str, Any]) -> None:
     def failure(popen: Any, **more: Any) -> tuple[Any, ...]:
         with pytest.raises(OSError) as error:
-            popen(args, **options, **road, **more)
+            popen(args, **options, **way, **more)
         return type(error.value), error.value.errno, error.value.filename, str(error.value)
 
     assert failure(pdeathsig.Popen, scope="tree") == failure(subprocess.Popen)
@@ -229,7 +232,7 @@ def test_too_many_descriptors_is_an_error_and_nothing_is_left() -> None:
     assert not descendants(os.getpid())
 
 
-def test_what_the_command_inherits_is_what_it_would_have_without() -> None:
+def test_the_command_inherits_the_same_as_without_a_guard() -> None:
     script = """
 import os, signal, sys
 fds = sorted((fd, os.readlink(f'/proc/self/fd/{fd}')) for fd in map(int, os.listdir('/proc/self/fd')) if os.path.exists(f'/proc/self/fd/{fd}'))
@@ -288,12 +291,12 @@ def test_sigpipe_comes_when_the_command_has_gone() -> None:
 
 
 def test_a_killed_guard_leaves_nothing(start: Start) -> None:
-    for who in ("p.pid", "int(open(f'/proc/{p.pid}/task/{p.pid}/children').read())", "p.command_pid"):
+    for victim in ("p.pid", "int(open(f'/proc/{p.pid}/task/{p.pid}/children').read())", "p.command_pid"):
         tree = start(f"""
 import pdeathsig
 p = pdeathsig.Popen({ESCAPE + "echo up; exec sleep 1000"!r}, shell=True, scope='tree')
 wait()
-os.kill({who}, signal.SIGKILL)
+os.kill({victim}, signal.SIGKILL)
 say('returncode', p.wait())
 os.close(1)
 forever()
@@ -306,8 +309,8 @@ forever()
 
 
 @pytest.mark.usefixtures("root")
-def test_another_user_s_guard_is_that_user_s(tmp_path: Path) -> None:
-    """... who need not be able to reach the guard's executable by its path."""
+def test_a_guard_for_another_user_runs_as_that_user(tmp_path: Path) -> None:
+    """That user need not have access to the path of the guard's executable."""
     package = Path(pdeathsig.__file__).parent
     hidden = tmp_path / "hidden"
     hidden.mkdir(0o700)
@@ -442,7 +445,7 @@ def test_the_verb_run_is_the_guard() -> None:
     )  # fmt: skip
     assert done.returncode == -signal.SIGUSR2
     ignored = int(done.stdout.removeprefix("SigIgn:"), 16)
-    assert not any(ignored & 1 << sig - 1 for sig in (signal.SIGPIPE, signal.SIGXFSZ))  # as Python itself has them
+    assert not any(ignored & 1 << sig - 1 for sig in (signal.SIGPIPE, signal.SIGXFSZ))  # a Python ignores both itself
     wrong = subprocess.run([*verb, "--nonsense"], cwd=TESTS, env=environment(), capture_output=True, check=False)
     assert wrong.returncode == 125
 
@@ -468,8 +471,8 @@ def test_a_signal_that_is_none_is_subprocess_s_error(sig: int) -> None:
         p.kill()
 
 
-def test_who_closes_all_descriptors_can_still_wait(start: Start) -> None:
-    """... and has ended the tree (README)."""
+def test_a_caller_that_closes_all_descriptors_can_still_wait(start: Start) -> None:
+    """Closing them ends the tree (README)."""
     tree = start("""
 import pdeathsig
 p = pdeathsig.Popen(['sleep', '1000'], scope='tree')

@@ -1,4 +1,4 @@
-"""preexec(): for code that must use subprocess."""
+"""preexec(): binding for code that must use subprocess."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_any_program_dies_with_its_parent(start: Start) -> None:
 
 
 @pytest.mark.parametrize("handler", ["signal.SIG_IGN", "lambda *_: None", "signal.SIG_DFL"])
-def test_another_signal_and_what_would_swallow_it(start: Start, handler: str) -> None:
+def test_another_signal_is_made_deliverable(start: Start, handler: str) -> None:
     tree = start(f"""
 import pdeathsig
 signal.signal(signal.SIGTERM, {handler})
@@ -38,7 +38,7 @@ forever()
 
 @pytest.mark.parametrize("handler", ["signal.SIG_IGN", "lambda *_: None", "signal.SIG_DFL"])
 def test_parent_gone_between_fork_and_arming(start: Start, handler: str) -> None:
-    """The program must not even begin."""
+    """Then the program must not start."""
     tree = start(f"""
 import pdeathsig
 signal.signal(signal.SIGTERM, {handler})
@@ -56,7 +56,7 @@ subprocess.Popen(['echo', 'began'], preexec_fn=pdeathsig.preexec(signal.SIGTERM,
 
 
 def test_made_in_one_process_used_in_another(start: Start) -> None:
-    """No stale parent: the child of the fork child is bound to the fork child."""
+    """A forked child uses its parent's function, and its own child is bound to the forked child."""
     tree = start("""
 import pdeathsig
 bind = pdeathsig.preexec()
@@ -86,7 +86,7 @@ forever()
 
 
 def test_the_other_callable_comes_first(start: Start, root: None) -> None:
-    """It may change credentials, which would undo the setting."""
+    """It may change credentials, which would clear the kernel's setting."""
     tree = start("""
 import pdeathsig
 p = subprocess.Popen(['sleep', '1000'], preexec_fn=pdeathsig.preexec(then=lambda: (os.setsid(), os.setuid(65534))))

@@ -1,4 +1,4 @@
-"""The README's session, run as it stands."""
+"""The session in README works as it stands."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from harness import TESTS, environment
 
 README = TESTS.parent / "README.md"
 
-# In place of timeout(1), which kills after a second: this kills once the child is at work, on a slow machine too, and
-# where the child is to die with its parent waits for that. In place of pgrep(1) and pkill(1), which look at the whole
-# machine: these look at this folder.
+# Replacements for three programs. timeout(1) kills after a second; this one kills once the child is
+# at work, on a slow machine too, and waits for the child if that has to die. pgrep(1) and pkill(1)
+# search the whole machine; these search this folder.
 TIMEOUT = """
 import subprocess, sys
 assert sys.argv[1:5] == ["--foreground", "-s", "KILL", "1"]
@@ -43,7 +43,7 @@ COMMANDS = {
 
 
 def test_the_figures_are_those_of_the_benchmarks() -> None:
-    """Each number in the table of costs is one that its script has printed, rounded to as many digits."""
+    """A script printed each number in the table of costs, here rounded to as many digits."""
     page = README.parent / "docs" / "benchmarks.md"
     needs(page.exists(), "`make bench` has not been run")
     sections = dict(re.findall(r"^## (\w+)\.py\n(.*?)(?=^## |\Z)", page.read_text(), re.S | re.M))

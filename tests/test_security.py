@@ -1,4 +1,4 @@
-"""docs/security.md: whom somebody can make us kill, and that it is nobody whom kill(2) would have refused him."""
+"""docs/security.md: a user gets no process killed that kill(2) would refuse that user."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_a_python_that_ignores_its_environment_ignores_ours(option: str, value: 
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_but_arms_itself_when_the_program_says_so(start: Start) -> None:
-    """By its own default; and says what it does, whatever PDEATHSIG_QUIET says."""
+def test_an_isolated_python_arms_when_the_program_says_so(start: Start) -> None:
+    """It arms with the default signal, and prints the notice in spite of PDEATHSIG_QUIET."""
     code = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); from actors import *\nimport pdeathsig.auto; here('child'); forever()"
     tree = start(
         f"subprocess.Popen([sys.executable, '-I', '-c', {code!r}]); forever()",
@@ -55,7 +55,7 @@ def test_but_arms_itself_when_the_program_says_so(start: Start) -> None:
 
 
 def test_the_family_goes_on_below_a_python_that_ignores_it(start: Start) -> None:
-    """As with Python's own variables, what -I ignores it still hands on."""
+    """A Python with -I ignores the variables, like Python's own, but hands them on."""
     child = "import pdeathsig; say('child', os.getpid(), pdeathsig.status().armed); forever()"
     middle = (
         f"import subprocess, sys; subprocess.run([sys.executable, '-c', {'from actors import *' + chr(10) + child!r}])"
@@ -82,7 +82,7 @@ def reachable() -> Iterator[Path]:
 
 
 def set_user_id(directory: Path) -> list[str]:
-    """A program that runs a Python with root's rights for whoever starts it."""
+    """A program that runs a Python with root's rights, whatever user starts it."""
     source = directory / "wrapper.c"
     source.write_text("#include <unistd.h>\nint main(int n, char **v) { return execv(v[n > 1], v + 1); }\n")
     wrapper = directory / "wrapper"
@@ -92,7 +92,7 @@ def set_user_id(directory: Path) -> list[str]:
 
 
 def with_capabilities(directory: Path) -> list[str]:
-    """A Python that may read what it likes."""
+    """A Python that may read every file."""
     python = directory / "python"
     shutil.copy(os.path.realpath(sys.executable), python)
     needs(shutil.which("setcap") is not None, "no setcap(8)")
@@ -103,8 +103,10 @@ def with_capabilities(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize("privileged", [set_user_id, with_capabilities])
 @pytest.mark.parametrize("value", ["KILL", "nonsense"])
-def test_a_privileged_python_ignores_who_starts_it(root: None, reachable: Path, privileged: object, value: str) -> None:
-    """And does not hand it on: what it starts may have its rights, and no AT_SECURE."""
+def test_a_privileged_python_ignores_the_environment_of_its_starter(
+    root: None, reachable: Path, privileged: object, value: str
+) -> None:
+    """It does not hand it on either: its children may have its rights without AT_SECURE."""
     needs("LD_PRELOAD" not in os.environ, "the loader ignores it there, and a sanitizer needs it")
     code = f"""
 import site, sys; site.addsitedir({sysconfig.get_path("platlib")!r})
@@ -120,7 +122,7 @@ print([name for name in os.environ if name.startswith('PDEATHSIG')])
 
 
 def test_the_same_python_with_no_more_rights_follows_it(root: None, reachable: Path) -> None:
-    """The test above would notice."""
+    """This is the control of the test above."""
     wrapper, python = set_user_id(reachable)
     os.chmod(wrapper, 0o755)
     ended = subprocess.run(
@@ -140,8 +142,8 @@ def token(process: Process, later: int = 0) -> str:
 MEMBER = "here('member'); forever()"
 
 
-def test_a_forged_token_ends_only_who_believes_it(start: Start) -> None:
-    """It dies with a stranger; the stranger, its parent and the others in its group do not die with it."""
+def test_a_forged_token_ends_only_the_process_that_believes_it(start: Start) -> None:
+    """It dies with another process. That process, its parent and the others in its group do not."""
     stranger = start("here('stranger'); forever()")
     other = stranger.process("stranger")
     tree = start(
@@ -162,7 +164,7 @@ def test_a_forged_token_ends_only_who_believes_it(start: Start) -> None:
 
 @pytest.mark.parametrize("forged", ["1:1", "{parent}:1", "{self}:1,{parent}:1", "2147483647:1", "1:1:1:1", "{other}:1"])
 def test_no_token_makes_us_signal_another(forged: str) -> None:
-    """Every call that sends a signal, watched by strace(1): its target is the process itself."""
+    """strace(1) sees every call that sends a signal: the target is always the process itself."""
     needs(shutil.which("strace") is not None, "no strace")
     code = f"""
 import os, subprocess, sys
@@ -207,8 +209,8 @@ def test_a_name_that_looks_like_the_rest_of_its_line(start: Start, name: str, wa
 
 
 @pytest.mark.parametrize("way", ["guard", "kill_tree"])
-def test_a_false_resource_tracker_gains_two_seconds(start: Start, way: str) -> None:
-    """It has the command line of one, and ignores SIGTERM as they do; it does nothing, and never ends."""
+def test_a_fake_resource_tracker_gains_two_seconds(start: Start, way: str) -> None:
+    """It has a tracker's command line and ignores SIGTERM, but it does nothing and never ends."""
     false = "from multiprocessing.resource_tracker import main; import os, signal; signal.signal(15, 1); os.write(1, b'tracker %d\\n' % os.getpid()); signal.pause()"
     tree = start(
         f"subprocess.Popen([sys.executable, '-c', {false!r}]); wait()",
@@ -255,7 +257,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def user_python() -> str:
-    """One that an ordinary user may run."""
+    """A Python that an ordinary user may run."""
     for python in ("/usr/bin/python3", sys.executable):
         try:
             if subprocess.run([python, "-c", "import ctypes"], check=False, cwd="/", **AS_USER).returncode == 0:  # type: ignore[call-overload]
@@ -270,7 +272,7 @@ needs_x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="system ca
 
 @needs_x86
 def test_a_root_guard_cannot_be_steered_by_its_command_s_user(root: None, user_python: str) -> None:
-    """Signals, forged words of the guard's two, descriptors, memory, limits: all refused, for the caller too."""
+    """Signals, forged messages, descriptors, memory and limits are refused, for the caller too."""
     dropped = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", user_python, "-c", HOSTILE]
     script = 'read caller outer inner; exec "$@" "$outer" "$caller" "$outer" "$inner"'
     pipe = subprocess.PIPE
@@ -289,8 +291,11 @@ def test_a_root_guard_cannot_be_steered_by_its_command_s_user(root: None, user_p
 
 
 def test_the_same_user_can_only_end_what_is_below(start: Start) -> None:
-    """With every right that kill(2) gives him too: he writes to the lifeline, where the kernel lets him open it. What
-    ends is the caller's guarded trees, as by a kill of their guards; never the caller, nor anybody else."""
+    """The same user may write to the lifeline if the kernel lets it be opened.
+
+    That ends the caller's guarded trees, as a kill of their guards does, which kill(2) allows as
+    well. It ends neither the caller nor any other process.
+    """
     tree = start("""
 import pdeathsig
 script = 'for fd in /proc/$0/fd/*; do [ -p $fd ] && case $(readlink $fd) in "$1"|"$2") ;; *) echo x >$fd;; esac; done 2>/dev/null; sleep 1000'
@@ -312,8 +317,8 @@ bystander.kill()
 
 
 @needs_x86
-def test_forged_words_between_the_guard_s_two_reach_nobody_else(start: Start) -> None:
-    """The same user may forge their sender (rt_sigqueueinfo(2)). 300 words to each; all that is left is below."""
+def test_forged_messages_to_the_guard_reach_no_other_process(start: Start) -> None:
+    """The same user may forge the sender (rt_sigqueueinfo(2)). Each guard process gets 300."""
     tree = start(
         """
 import random, struct
@@ -353,8 +358,8 @@ CROWD = r"""
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
-/* So many processes below this one, a hundred to each of its children; deaf, named like a line of /proc, half of them
- * in sessions of their own, some stopped. */
+/* Start that many processes below this one, a hundred to each of its children. They block all signals,
+ * and have names like a line of /proc. Half of them have sessions of their own; some are stopped. */
 static void be(int i)
 {
     static const char *names[] = {") Z 1 1 1", "a) S 0 0", "))))))", "\n\n", "x\\"};
@@ -408,13 +413,13 @@ def test_five_thousand_hostile_processes_of_another_user(root: None, reachable: 
         assert process.stdin is not None and process.stdout is not None
         assert process.stdout.read(size) == b"." * size, "a fork has failed"
         process.stdin.close()
-        assert process.stdout.read() == b"", "EOF: nobody is left"
+        assert process.stdout.read() == b"", "EOF: no process is left"
         assert process.wait() == 0
 
 
 @needs_x86
-def test_a_tracer_outside_keeps_nobody_alive_and_the_guard_not_for_long(start: Start) -> None:
-    """The dead who have a tracer can only be reaped by him (ptrace(2)): they are dead, and that is enough."""
+def test_a_tracer_outside_keeps_no_process_alive_and_the_guard_not_for_long(start: Start) -> None:
+    """Only the tracer can reap a dead process that it traces (ptrace(2)). It is dead all the same."""
     tree = start(
         "subprocess.Popen(['sh', '-c', 'echo traced $$; exec sleep 1000']); wait()", prefix=guarded("--grace", "0")
     )
@@ -432,7 +437,7 @@ def test_a_tracer_outside_keeps_nobody_alive_and_the_guard_not_for_long(start: S
 
 
 def test_the_guard_is_no_set_user_id_program() -> None:
-    """Nor need it be one: whoever starts it gives it all the rights that it has."""
+    """It has the rights of the process that starts it, and needs no others."""
     assert os.stat(GUARD).st_mode & 0o7000 == 0
     capabilities = [name for name in os.listxattr(GUARD) if name == "security.capability"]
     assert capabilities == []

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("scope", ["child", "group"])
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
 def test_the_parent_is_pid_1(start: Start, scope: str, thread: bool) -> None:
-    """Its end is the namespace's; what shows that we are not in the way is that the child starts at all."""
+    """The end of PID 1 is that of the namespace, so this test shows only that the child starts."""
     tree = start(
         f"""
 import pdeathsig
@@ -32,7 +32,7 @@ forever()
 @pytest.mark.parametrize("scope", ["child", "group"])
 @pytest.mark.parametrize("thread", [False, True], ids=["main", "thread"])
 def test_the_parent_is_inside_and_dies_alone(start: Start, scope: str, thread: bool) -> None:
-    """PID 1 lives on; and adopts nobody."""
+    """PID 1 lives on, and adopts no process."""
     tree = start(
         f"""
 import pdeathsig
@@ -55,14 +55,14 @@ os.kill(os.getpid(), 9)
     assert events == ["child", "spawned"]
     tree.send()
     tree.event("middle")
-    # with the child gone too, PID 1 has nobody left to wait for
+    # With the child gone too, PID 1 has no child left.
     assert tree.all_gone()
     assert "ChildProcessError" in tree.stderr()
 
 
 @pytest.mark.parametrize("scope", ["child", "group"])
 def test_the_child_is_pid_1(start: Start, scope: str) -> None:
-    """unshare(CLONE_NEWPID) in the parent: to the child we have no PID."""
+    """After unshare(CLONE_NEWPID) in the parent, the parent has no PID in the child's namespace."""
     tree = start(f"""
 import pdeathsig
 assert libc.unshare(0x20000000) == 0
@@ -74,8 +74,8 @@ forever()
     assert tree.all_gone()
 
 
-def test_a_thread_with_another_pid_namespace_for_children_cannot(start: Start) -> None:
-    """Such a thread may not create threads, clone(2); and itself it may end before the process does: docs/limits.md."""
+def test_a_thread_with_another_pid_namespace_for_children_cannot_spawn(start: Start) -> None:
+    """Such a thread may not create threads (clone(2)), and may end too early: docs/limits.md."""
     tree = start("""
 import pdeathsig
 def work():
@@ -89,7 +89,7 @@ worker = threading.Thread(target=work); worker.start(); worker.join()
 
 
 def test_it_is_started_only_if_the_parent_lives(start: Start) -> None:
-    """In a new time namespace memory cannot be shared: it is copied, and the check is the same."""
+    """In a new time namespace memory cannot be shared, so it is copied. The check is the same."""
     tree = start("""
 import pdeathsig
 needs = libc.unshare(0x80)

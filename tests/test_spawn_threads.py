@@ -1,4 +1,4 @@
-"""Children started from threads that end: they live on, die with the process, and are what the asking thread's would be."""
+"""Children of threads that end: they live on, die with the process, and look like the thread's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness import run
 
 @pytest.mark.timeout(120)
 def test_a_thousand_children_of_a_thousand_threads(start: Start) -> None:
-    """All alive when the threads are gone, all dead when the process is."""
+    """All are alive when the threads are gone, and all are dead when the process is gone."""
     tree = start("""
 import pdeathsig, resource
 children = []
@@ -61,7 +61,7 @@ forever()
 
 
 def test_another_signal_from_a_thread_with_a_preexec_fn(start: Start) -> None:
-    """By descriptor, with any signal."""
+    """A descriptor binds the child, with any signal."""
     tree = start("""
 import pdeathsig
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -87,8 +87,11 @@ forever()
     ids=["fork", "raw clone"],
 )
 def test_a_forked_child_has_threads_of_its_own(start: Start, fork: str) -> None:
-    """The native thread does not survive a fork; what a forked child's thread starts is bound to that child. At a raw
-    clone no at-fork handler runs; to ask a thread that is not there would hang."""
+    """The native thread does not survive a fork, so a forked child gets one of its own.
+
+    What a thread of the forked child starts is bound to that child. At a raw clone no at-fork
+    handler runs, and a request to the missing thread would hang.
+    """
     tree = start(f"""
 import pdeathsig, platform
 pdeathsig.Popen
@@ -137,13 +140,17 @@ say(*[status[k].strip().replace(' ', '_') for k in ('Uid', 'Gid', 'Groups', 'Cap
         ("libc.unshare(0x200), os.chdir('/')", False),  # CLONE_FS
     ],
 )
-def test_the_child_is_what_the_asking_threads_would_be(start: Start, change: str, root: bool) -> None:
-    """Per-thread attributes, changed in a thread: subprocess's own child and ours see the same. A second thread, which
-    did not change them, gets a child like its own again, though the native thread is there already."""
+def test_the_child_has_the_attributes_of_the_asking_thread(start: Start, change: str, root: bool) -> None:
+    """A thread changes its attributes, and its child by subprocess and its child here have the
+    same.
+
+    A second thread did not change them. Its child has the second thread's attributes, although the
+    native thread exists already.
+    """
     if root and os.getuid() != 0:
         pytest.skip("needs root")
     if "prctl(38" in change and "NoNewPrivs:\t1" in Path("/proc/self/status").read_text():
-        pytest.skip("it is set for all of us already")
+        pytest.skip("it is set already")
     tree = start(f"""
 import pdeathsig, platform
 program = [sys.executable, '-c', 'from actors import *' + '''{LOOK}''']
@@ -163,8 +170,8 @@ for work in (changed, spawn, changed, spawn):
     assert seen[0] != seen[2] == seen[6] != seen[4]
 
 
-def test_a_thread_with_descriptors_of_its_own(start: Start) -> None:
-    """unshare(CLONE_FILES): the child has the asking thread's."""
+def test_the_child_has_the_descriptors_of_the_asking_thread(start: Start) -> None:
+    """The thread has a descriptor table of its own, by unshare(CLONE_FILES)."""
     tree = start("""
 import pdeathsig
 def spawn(name):
@@ -182,9 +189,11 @@ work('one'); work('two')
     assert (tree.line(), tree.line()) == ("one", "two"), tree.stderr()
 
 
-def test_a_slow_exec_holds_up_nobody(start: Start, root: None, tmp_path: Path) -> None:
-    """While the kernel holds one thread's exec (fanotify(7): we are asked for permission), the other threads run, and
-    start children."""
+def test_a_slow_exec_does_not_block_other_threads(start: Start, root: None, tmp_path: Path) -> None:
+    """While the kernel holds one thread's exec, the other threads run, and start children.
+
+    The test holds it by fanotify(7), which asks for permission.
+    """
     slow = tmp_path / "slow"
     slow.write_bytes(Path("/bin/true").read_bytes())
     slow.chmod(0o755)
@@ -211,7 +220,8 @@ work({str(slow)!r})
         for others in (3, 0):  # the second time it is the main thread that waits
             tree.send()
             _, _, _, _, _, fd, child = struct.unpack("IBBHQii", os.read(watch, 24))
-            # still in its parent's memory, and signals let in: but none of its parent's handlers is left
+            # It is still in its parent's memory and takes signals, but has none of its parent's
+            # handlers.
             status = Path(f"/proc/{child}/status").read_text()
             assert "\nSigBlk:\t0000000000000000\n" in status
             assert "\nSigCgt:\t0000000000000000\n" in status
@@ -226,8 +236,8 @@ work({str(slow)!r})
         os.close(watch)
 
 
-def test_nobody_else_can_end_the_thread_that_holds_children() -> None:
-    """os.setuid reaches it as any thread: else it would hang."""
+def test_other_code_cannot_end_the_thread_that_holds_children() -> None:
+    """os.setuid reaches that thread like any other, or it would hang."""
     if os.getuid() != 0:
         pytest.skip("needs root")
     code = """

@@ -61,7 +61,7 @@ pdeathsig: armed: SIGKILL when process 1 dies
 
 
 def test_changed_credentials(start: Start, root: None) -> None:
-    """The kernel forgets the setting: prctl(2). Arming again mends it."""
+    """The kernel clears the setting (prctl(2)). Arming again restores it."""
     for arming in ("pdeathsig.arm()", "pdeathsig.arm(parent='thread')"):
         said = problem(start, f"{arming}; os.seteuid(65534)")
         assert said == "the kernel has forgotten the setting: credentials have changed since; arm again"
@@ -83,7 +83,7 @@ def test_changed_credentials_asked_from_another_thread(start: Start, root: None)
     tree.top.wait(10)
 
 
-def test_somebody_elses_prctl(start: Start) -> None:
+def test_prctl_by_other_code(start: Start) -> None:
     assert (
         problem(start, "pdeathsig.arm(); raw_pdeathsig(15)") == "other code has set the parent-death signal to SIGTERM"
     )
@@ -123,7 +123,7 @@ def test_blocked_signal(start: Start) -> None:
 
 
 def test_asked_from_another_thread_while_the_main_one_blocks_everything(start: Start) -> None:
-    """It cannot be asked then; that is said, within a second."""
+    """The main thread cannot answer then, and status() says so within a second."""
     tree = start("""
 import pdeathsig
 pdeathsig.arm()
@@ -152,8 +152,8 @@ forever()
     assert child.dies()
 
 
-def test_disarm_from_another_thread_undoes_the_kernels_own(start: Start) -> None:
-    """Only the thread itself can undo it: it is asked to."""
+def test_disarm_from_another_thread_resets_the_kernel_s_setting(start: Start) -> None:
+    """Only the thread itself can reset it, so it is asked to."""
     tree = start("""
 import pdeathsig
 pdeathsig.arm(parent='thread')
@@ -180,7 +180,7 @@ def test_a_watch_given_up_is_no_problem(start: Start) -> None:
     assert problem(start, "pdeathsig.arm(parent=1); pdeathsig.disarm(); pdeathsig.arm()") == "none"
 
 
-def test_a_parent_that_may_not_signal_us_any_more(start: Start, root: None) -> None:
+def test_a_parent_that_lost_the_permission_to_signal_the_child(start: Start, root: None) -> None:
     code = """
 import pdeathsig
 pdeathsig.arm()

@@ -1,4 +1,4 @@
-"""site runs in each subinterpreter, with PDEATHSIG in the environment: but a process is armed once, as it starts."""
+"""``site`` runs in each subinterpreter, but PDEATHSIG arms a process once, at its start."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ forever()""",
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("value", ["KILL", "nonsense"])
 def test_a_value_set_later_is_for_those_that_are_started(start: Start, kind: str, value: str) -> None:
-    """It neither arms this process by way of a subinterpreter nor ends it, as where the extension cannot be loaded."""
+    """A new subinterpreter neither arms this process nor ends it, even without the extension."""
     tree = start(
         CREATE
         + f"""
@@ -71,7 +71,7 @@ say('armed', pdeathsig.status().armed)
 
 
 def test_an_isolated_one_is_told_what_it_cannot_load(start: Start) -> None:
-    """A limit: README. The interpreter goes on, and so does the process."""
+    """This is a limit in README. The interpreter goes on, and so does the process."""
     if sys.version_info < (3, 12):
         pytest.skip("all are alike before 3.12")
     tree = start(

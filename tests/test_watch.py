@@ -1,4 +1,4 @@
-"""arm(parent=PID): die when that process dies, whoever it is."""
+"""arm(parent=PID): die when that process dies, which need not be the parent."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def test_dies_with_a_process_that_is_not_its_parent(start: Start) -> None:
     assert tree.stderr() == f"pdeathsig: parent {pid} is gone; SIGKILL to {child.pid}\n"
 
 
-def test_a_wrapper_that_survives_its_caller(start: Start) -> None:
-    """sh -c, uvx, npx: the program's parent is the wrapper, which does not die with its own parent."""
+def test_a_server_behind_a_wrapper_dies_with_its_caller(start: Start) -> None:
+    """The program's parent is the wrapper (sh -c, uvx, npx), which outlives its own parent."""
     tree = start(f"""
 code = {WATCHER!r}.format(args="", pid=os.getpid())
 behind_a_shell(code)
@@ -50,7 +50,7 @@ sum(itertools.repeat(1))
     assert tree.top.wait(10) == -signal.SIGKILL
 
 
-def test_dead_already(start: Start) -> None:
+def test_a_process_that_is_dead_already(start: Start) -> None:
     other = start("here('other'); forever()")
     pid = other.process("other").pid
     other.kill()
@@ -77,7 +77,7 @@ def test_parent_1_is_a_process_like_any_other(start: Start) -> None:
     tree.top.wait(10)
 
 
-def test_the_watch_has_no_descriptor_that_anybody_sees_or_closes(start: Start) -> None:
+def test_the_watch_has_no_descriptor_that_the_program_sees_or_closes(start: Start) -> None:
     other = start("here('other'); forever()")
     pid = other.process("other").pid
     tree = start(f"""
@@ -95,7 +95,7 @@ forever()
     assert child.dies()
 
 
-def test_with_no_descriptor_left(start: Start) -> None:
+def test_a_watch_needs_no_free_descriptor(start: Start) -> None:
     other = start("here('other'); forever()")
     pid = other.process("other").pid
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -118,7 +118,7 @@ forever()
 
 
 def test_the_watch_holds_no_descriptor_of_the_program_open(start: Start) -> None:
-    """Its table is its own: a pipe closed here is closed."""
+    """The watcher thread has a descriptor table of its own, so a pipe closed here is closed."""
     tree = start("""
 import pdeathsig
 r, w = os.pipe()
@@ -155,7 +155,7 @@ def test_not_watched_in_a_forked_child(start: Start) -> None:
     tree = start(f"""
 import pdeathsig
 pdeathsig.arm(signal.SIGUSR1, parent={pid})
-signal.signal(signal.SIGUSR1, lambda *_: say('news', os.getpid()))
+signal.signal(signal.SIGUSR1, lambda *_: say('signalled', os.getpid()))
 if os.fork() == 0:
     here('child')
     while True: signal.pause()
@@ -163,14 +163,17 @@ while True: signal.pause()
 """)
     child = tree.process("child")
     other.kill()
-    assert tree.event("news") == str(tree.top.pid)
+    assert tree.event("signalled") == str(tree.top.pid)
     assert child.alive()
     assert os.getpid() != child.pid
 
 
 def test_parent_of_another_user(start: Start, root: None) -> None:
-    """The kernel sends the parent-death signal with the dying parent's credentials: not allowed, it is lost. Shown by
-    the raw recipe, which lives on; ours watches such a parent by pidfd as well."""
+    """The kernel sends the parent-death signal with the dying parent's credentials.
+
+    Without the permission the signal is lost, so the control, bound by the kernel alone, lives on.
+    pdeathsig watches such a parent by a pidfd, too.
+    """
     tree = start("""
 python('raw_pdeathsig(); here("raw"); forever()')
 child = python('''
@@ -198,7 +201,7 @@ forever()
 
 
 def test_a_setting_that_is_not_ours_is_left_alone(start: Start) -> None:
-    """As preexec_fn in the parent made it."""
+    """A preexec_fn in the parent made that setting."""
     tree = start("""
 raw_pdeathsig(signal.SIGHUP)
 import pdeathsig
