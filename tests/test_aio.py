@@ -177,7 +177,8 @@ def test_it_dies_with_its_parent(start: Start, loop: str, thread: bool) -> None:
     tree = start(f"""
 import asyncio, pdeathsig, {loop}
 async def main():
-    for create, args in ((pdeathsig.create_subprocess_exec, ['sleep', '1000']), (pdeathsig.create_subprocess_shell, ['sleep 1000; :'])):
+    for create, args in ((pdeathsig.create_subprocess_exec, ['sleep', '1000']),
+        (pdeathsig.create_subprocess_shell, ['sleep 1000; :'])):
         process = await create(*args, scope='group')
         say('child', process.pid)
     if not {thread}: forever()

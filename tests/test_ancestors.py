@@ -53,18 +53,23 @@ def test_the_server_dies_with_each_of_its_nearest_ancestors(start: Start, count:
 
 
 def test_status_names_the_ancestors(start: Start) -> None:
-    server = "import pdeathsig; pdeathsig.arm(ancestors=3); s = pdeathsig.status(); here('server'); say(s.parent, *s.ancestors, bool(s), s.watching); say(str(s).splitlines()[0]); say(str(s).splitlines()[1]); forever()"
+    server = (
+        "import pdeathsig; pdeathsig.arm(ancestors=3); s = pdeathsig.status(); here('server'); "
+        "say(s.parent, *s.ancestors, bool(s), s.watching); say(str(s).splitlines()[0]); "
+        "say(str(s).splitlines()[1]); forever()"
+    )
     tree, processes = chain(start, server)
     pids = [processes[name].pid for name in ("c", "b", "a")]
     assert tree.line() == f"{pids[0]} {pids[1]} {pids[2]} True None"
     assert tree.line() == (
-        f"pdeathsig: armed: SIGKILL when parent {pids[0]} (known by getppid) or ancestor {pids[1]} or ancestor {pids[2]} dies"
+        f"pdeathsig: armed: SIGKILL when parent {pids[0]} (known by getppid)"
+        f" or ancestor {pids[1]} or ancestor {pids[2]} dies"
     )
     assert tree.line().endswith(f" and pidfd of {pids[1]}, {pids[2]}")
 
 
 def test_a_server_behind_a_wrapper_dies_with_its_caller(start: Start) -> None:
-    """The wrapper (sh -c, uvx, npx) outlives the caller. With a plain arm() the server would, too."""
+    """The wrapper (sh -c, uvx, npx) outlives the caller, and with a plain arm() the server would."""
     tree = start(
         """
 behind_a_shell("import pdeathsig; pdeathsig.arm(); here('plain'); forever()")
@@ -80,7 +85,11 @@ forever()
 
 
 def test_with_a_signal_and_a_grace(start: Start) -> None:
-    server = "import pdeathsig; signal.signal(signal.SIGTERM, lambda *_: say('term')); pdeathsig.arm(signal.SIGTERM, grace=0.2, ancestors=3); here('server')\nwhile True: signal.pause()"
+    server = (
+        "import pdeathsig; signal.signal(signal.SIGTERM, lambda *_: say('term')); "
+        "pdeathsig.arm(signal.SIGTERM, grace=0.2, ancestors=3); here('server')\n"
+        "while True: signal.pause()"
+    )
     tree, processes = chain(start, server)
     processes["a"].kill()
     tree.event("term")
@@ -88,7 +97,10 @@ def test_with_a_signal_and_a_grace(start: Start) -> None:
 
 
 def test_arming_again_changes_the_watched_ancestors(start: Start) -> None:
-    server = "import pdeathsig; [pdeathsig.arm(ancestors=n) for n in (32, 32, 32, 1)]; here('server'); say(pdeathsig.status().ancestors); wait_for = forever()"
+    server = (
+        "import pdeathsig; [pdeathsig.arm(ancestors=n) for n in (32, 32, 32, 1)]; here('server'); "
+        "say(pdeathsig.status().ancestors); wait_for = forever()"
+    )
     tree, processes = chain(start, server)
     assert tree.line() == "()"
     processes["a"].kill()
@@ -247,9 +259,13 @@ def test_only_more_than_one_ancestor_needs_proc() -> None:
 
 
 def test_pid_1_is_the_last_ancestor(start: Start, root: None) -> None:
-    code = "from actors import *; import pdeathsig; pdeathsig.arm(ancestors=9); s = pdeathsig.status(); say(s.parent, s.ancestors)"
+    code = (
+        "from actors import *; import pdeathsig; pdeathsig.arm(ancestors=9); s = pdeathsig.status(); "
+        "say(s.parent, s.ancestors)"
+    )
     tree = start(
-        f"subprocess.run(['unshare', '--pid', '--mount-proc', '--fork', 'sh', '-c', '\"$0\" -c \"$1\"; :', sys.executable, {code!r}])"
+        f"subprocess.run(['unshare', '--pid', '--mount-proc', '--fork', 'sh', '-c', '\"$0\" -c \"$1\"; "
+        f":', sys.executable, {code!r}])"
     )
     assert tree.line() == "1 ()"
     tree.top.wait(10)

@@ -111,7 +111,8 @@ forever()
 def test_stopped_child_dies_as_soon_as_it_goes_on(start: Start) -> None:
     """A stopped process runs no handler, so it dies later. With parent='thread' it dies at once."""
     tree = start(
-        f"python({CHILD!r}, process_group=0) if sys.version_info >= (3, 11) else python({CHILD!r}, preexec_fn=os.setpgrp); forever()"
+        f"python({CHILD!r}, process_group=0) if sys.version_info >= (3, 11) else python({CHILD!r}, "
+        f"preexec_fn=os.setpgrp); forever()"
     )
     child = tree.process("child")
     child.kill(signal.SIGSTOP)
@@ -199,7 +200,8 @@ def test_a_carrier_signal_without_a_death_is_ignored(start: Start, where: str) -
     """Any process may send the carrier signal, so the handler itself checks the parent."""
     tree = start(f"""
 import pdeathsig
-run = (lambda f: f()) if {where!r} == "main" else (lambda f: (lambda t: (t.start(), t.join()))(threading.Thread(target=f)))
+run = (lambda f: f()) if {where!r} == "main" else (lambda f: (lambda t: (t.start(),
+    t.join()))(threading.Thread(target=f)))
 run(pdeathsig.arm)
 for _ in range(100):
     os.kill(os.getpid(), pdeathsig.status().carrier)

@@ -13,10 +13,14 @@ SLEEP = "['sleep', '1000']"
 WAYS = {
     "execvp": f"pid = os.fork()\nif pid == 0: os.execvp('sleep', {SLEEP})",
     "execv": f"pid = os.fork()\nif pid == 0: os.execv('/bin/sleep', {SLEEP})",
-    "execve, by descriptor": f"fd = os.open('/bin/sleep', os.O_RDONLY)\npid = os.fork()\nif pid == 0: os.execve(fd, {SLEEP}, {{}})",
+    "execve, by descriptor": (
+        f"fd = os.open('/bin/sleep', os.O_RDONLY)\npid = os.fork()\nif pid == 0: os.execve(fd, {SLEEP}, {{}})"
+    ),
     "execlpe": "pid = os.fork()\nif pid == 0: os.execlpe('sleep', 'sleep', '1000', {'PATH': '/nowhere:/bin:/usr/bin'})",
     "spawnvp": f"pid = os.spawnvp(os.P_NOWAIT, 'sleep', {SLEEP})",
-    "pty.fork": "import pty\npid, fd = pty.fork()\nif pid == 0: os.execlp('sh', 'sh', '-c', 'trap \"\" HUP; exec sleep 1000')",
+    "pty.fork": (
+        "import pty\npid, fd = pty.fork()\nif pid == 0: os.execlp('sh', 'sh', '-c', 'trap \"\" HUP; exec sleep 1000')"
+    ),
     "os.forkpty": "pid, fd = os.forkpty()\nif pid == 0: os.execlp('sh', 'sh', '-c', 'trap \"\" HUP; exec sleep 1000')",
     "a second exec": "pid = os.fork()\nif pid == 0: os.execlp('sh', 'sh', '-c', 'exec sh -c \"exec sleep 1000\"')",
 }
@@ -80,7 +84,8 @@ def begin(name):
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        os.execlpe('sh', 'sh', '-c', f'trap "echo {name} got TERM; exit" TERM; echo {name} $$; while :; do sleep 0.01; done', {})
+        script = f'trap "echo {name} got TERM; exit" TERM; echo {name} $$; while :; do sleep 0.01; done'
+        os.execlpe('sh', 'sh', '-c', script, {})
 begin('main')
 thread = threading.Thread(target=begin, args=('thread',)); thread.start(); thread.join()
 forever()
@@ -97,7 +102,10 @@ forever()
 
 
 def test_the_kernel_s_setting_in_the_new_program(start: Start) -> None:
-    look = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print('set', n.value, flush=True)"
+    look = (
+        "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); "
+        "print('set', n.value, flush=True)"
+    )
     tree = start(
         f"""
 def begin():
@@ -122,9 +130,11 @@ def test_an_exec_that_fails_leaves_all_as_it_was(start: Start, thread: bool) -> 
 import pdeathsig
 def state():
     import fcntl
-    fds = {{fd: fcntl.fcntl(int(fd), fcntl.F_GETFD) for fd in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + fd)}}
+    fds = [fd for fd in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + fd)]
+    fds = {{fd: fcntl.fcntl(int(fd), fcntl.F_GETFD) for fd in fds}}
     with open('/proc/self/status') as file: own = file.read().splitlines()
-    return str(pdeathsig.status()), signal.getsignal(15), [line for line in own if line[:6] in ('SigBlk', 'SigIgn', 'SigCgt')], fds
+    return str(pdeathsig.status()), signal.getsignal(15), [line for line in own
+        if line[:6] in ('SigBlk', 'SigIgn', 'SigCgt')], fds
 def begin():
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, lambda *_: (say('handled'), os._exit(0)))
@@ -314,7 +324,8 @@ before = vars(os).copy()
 pdeathsig.arm()
 say(vars(os) == before)
 pdeathsig.arm(inherit=True)
-say(os.execve is not before['execve'], os.execve in os.supports_fd, inspect.signature(os.execv) == inspect.signature(before['execv']))
+say(os.execve is not before['execve'], os.execve in os.supports_fd,
+    inspect.signature(os.execv) == inspect.signature(before['execv']))
 pdeathsig.disarm()
 say(vars(os) == before)
 pdeathsig.arm(inherit=True)

@@ -30,8 +30,10 @@ def test_child_dies_with_its_parent(start: Start, backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_status_says_which_semantics(start: Start, backend: str) -> None:
     tree = start(
-        "import pdeathsig; pdeathsig.arm(signal.SIGTERM); s = pdeathsig.status(); say(bool(s), s.backend, s.mechanism, s.signal, s.kernel_signal); "
-        "print(s, file=sys.stderr); pdeathsig.disarm(); say(bool(pdeathsig.status()), pdeathsig.status().kernel_signal)",
+        "import pdeathsig; pdeathsig.arm(signal.SIGTERM); s = pdeathsig.status(); "
+        "say(bool(s), s.backend, s.mechanism, s.signal, s.kernel_signal); "
+        "print(s, file=sys.stderr); pdeathsig.disarm(); "
+        "say(bool(pdeathsig.status()), pdeathsig.status().kernel_signal)",
         PDEATHSIG_BACKEND=backend,
     )
     assert tree.line() == f"True {backend} thread 15 15"
@@ -190,7 +192,8 @@ def test_another_platform(start: Start) -> None:
 sys.platform = 'darwin'
 import pdeathsig
 say(pdeathsig.supported(), pdeathsig.status().armed)
-for what in (pdeathsig.arm, lambda: pdeathsig.arm(parent='thread'), pdeathsig.disarm, pdeathsig.preexec, lambda: __import__('pdeathsig.auto')):
+for what in (pdeathsig.arm, lambda: pdeathsig.arm(parent='thread'), pdeathsig.disarm, pdeathsig.preexec,
+    lambda: __import__('pdeathsig.auto')):
     try:
         what()
     except NotImplementedError as error:

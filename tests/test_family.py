@@ -14,7 +14,10 @@ from guarding import children, guards_end  # noqa: F401
 from harness import Tree, environment, run
 
 STATUS = "import pdeathsig; say('status', pdeathsig.status().signal, pdeathsig.status().grace); "
-CHILD = "import pdeathsig; say('child', os.getpid(), bool(pdeathsig.status()), pdeathsig.status().parent, pdeathsig.status().watching); forever()"
+CHILD = (
+    "import pdeathsig; say('child', os.getpid(), bool(pdeathsig.status()), pdeathsig.status().parent, "
+    "pdeathsig.status().watching); forever()"
+)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +227,8 @@ def test_a_recycled_pid_is_not_the_parent() -> None:
 
 def test_a_child_can_be_left_out_of_the_family(start: Start) -> None:
     tree = start(
-        "python(\"import pdeathsig; say('armed', pdeathsig.status().armed)\", env={**os.environ, 'PDEATHSIG': '0'}).wait()",
+        "python(\"import pdeathsig; say('armed', pdeathsig.status().armed)\", env={**os.environ, "
+        "'PDEATHSIG': '0'}).wait()",
         PDEATHSIG="TERM",
     )
     assert tree.event("armed") == "False"
@@ -233,7 +237,8 @@ def test_a_child_can_be_left_out_of_the_family(start: Start) -> None:
 
 def test_a_program_may_arm_differently(start: Start) -> None:
     tree = start(
-        "import pdeathsig; pdeathsig.arm(signal.SIGINT, grace=3); s = pdeathsig.status(); say('status', s.signal, s.grace, s.parent)",
+        "import pdeathsig; pdeathsig.arm(signal.SIGINT, grace=3); s = pdeathsig.status(); "
+        "say('status', s.signal, s.grace, s.parent)",
         PDEATHSIG="TERM",
     )
     assert tree.event("status") == f"2 3.0 {os.getpid()}"
@@ -311,7 +316,8 @@ forever()
 
 def test_arming_refused_stops_the_program(start: Start) -> None:
     tree = start(
-        "import seccomp_deny; seccomp_deny.deny('prctl'); os.environ['PDEATHSIG'] = 'TERM'; p = python('say(1)'); say('code', p.wait())"
+        "import seccomp_deny; seccomp_deny.deny('prctl'); os.environ['PDEATHSIG'] = 'TERM'; "
+        "p = python('say(1)'); say('code', p.wait())"
     )
     assert tree.event("code") == "2"
     tree.top.wait(10)

@@ -36,9 +36,11 @@ p = loop.run_until_complete(asyncio.create_subprocess_exec(*command))
     "os.posix_spawnp": "p = os.posix_spawnp('sh', command, os.environ)",
     "os.spawnvp": "p = os.spawnvp(os.P_NOWAIT, 'sh', command)",
     "os.system": "run = threading.Thread(target=os.system, args=(command[2],)); run.start(); p = run",
-    "os.system by keyword": "run = threading.Thread(target=lambda: os.system(command=command[2])); run.start(); p = run",
+    "os.system by keyword": "p = threading.Thread(target=lambda: os.system(command=command[2])); p.start()",
     "os.fork, os.execvp": "p = os.fork()\nif p == 0: os.execvp('sh', command)",
-    "pty.fork": "import pty\np, terminal = pty.fork()\nif p == 0: os.dup2(1, 2), os.dup2(channel, 1), os.execvp('sh', command)",
+    "pty.fork": (
+        "import pty\np, terminal = pty.fork()\nif p == 0: os.dup2(1, 2), os.dup2(channel, 1), os.execvp('sh', command)"
+    ),
 }
 EVERY_WAY = [pytest.param(way, marks=uses(way)) if way.startswith("os.posix_spawn") else way for way in WAYS]
 
@@ -119,7 +121,10 @@ def test_a_shell_s_background_server_lives_as_long_as_the_member(start: Start, w
 
 
 def test_foreign_programs_get_the_signal_and_the_grace(start: Start) -> None:
-    foreign = "from actors import *\nsignal.signal(signal.SIGTERM, lambda *_: (say('term'), os._exit(0)))\nhere('child'); forever()"
+    foreign = (
+        "from actors import *\nsignal.signal(signal.SIGTERM, lambda *_: (say('term'), os._exit(0)))\n"
+        "here('child'); forever()"
+    )
     deaf = "from actors import *\nsignal.signal(signal.SIGTERM, lambda *_: say('deaf'))\nhere('child'); forever()"
     for code, value, said in ((foreign, "TERM:60", "term"), (foreign, "TERM", "term"), (deaf, "TERM:0.1", "deaf")):
         tree = start(
@@ -233,7 +238,8 @@ def test_start_up_imports_nothing_that_spawns(start: Start) -> None:
     tree.send()
     ended = run(
         "import sys; print(*sorted({'subprocess', 'signal', 'socket', 'threading', 'multiprocessing', 'ctypes',"
-        " 'pdeathsig._spawn.install', 'pdeathsig._family.programs', 'pdeathsig._spawn.fork_exec', 'pdeathsig._spawn.guard'} & set(sys.modules)))",
+        " 'pdeathsig._spawn.install', 'pdeathsig._family.programs', 'pdeathsig._spawn.fork_exec', "
+        "'pdeathsig._spawn.guard'} & set(sys.modules)))",
         PDEATHSIG="TERM",
     )
     assert ended.stdout == "\n"
@@ -345,7 +351,10 @@ def test_guards_below_guards(start: Start) -> None:
     With the head all end, with the member only what is below it.
     """
     middle = f"from actors import *\nhere('middle'); subprocess.run(['sh', '-c', {AWAY!r}])"
-    code = f"subprocess.Popen(['sh', '-c', '\"$0\" -c \"$1\"; echo shell $$; read _', sys.executable, {middle!r}]); forever()"
+    code = (
+        f"subprocess.Popen(['sh', '-c', '\"$0\" -c \"$1\"; echo shell $$; "
+        f"read _', sys.executable, {middle!r}]); forever()"
+    )
     tree = start(code, PDEATHSIG="KILL")
     found = processes(tree, "middle", "session", "double", "child")
     found["middle"].kill()

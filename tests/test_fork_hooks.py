@@ -10,7 +10,9 @@ from actors import *
 import multiprocessing
 ran = []
 os.register_at_fork(
-    before=lambda: ran.append('before'), after_in_parent=lambda: ran.append('parent'), after_in_child=lambda: ran.append('child')
+    before=lambda: ran.append('before'),
+    after_in_parent=lambda: ran.append('parent'),
+    after_in_child=lambda: ran.append('child'),
 )
 def tell(where):
     say(where, *ran)

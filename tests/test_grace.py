@@ -24,7 +24,9 @@ except KeyError:
     say('raised')
     forever()
 """,
-    "GIL held in C": "import itertools; signal.signal(signal.SIGTERM, lambda *_: None); here('child'); sum(itertools.repeat(1))",
+    "GIL held in C": (
+        "import itertools; signal.signal(signal.SIGTERM, lambda *_: None); here('child'); sum(itertools.repeat(1))"
+    ),
     "GIL held in C, in a thread": """
 import itertools; signal.signal(signal.SIGTERM, lambda *_: None)
 threading.Thread(target=lambda: (here('child'), sum(itertools.repeat(1)))).start()

@@ -19,7 +19,8 @@ def test_a_pipeline_dies_as_a_whole(start: Start, session: str, thread: bool) ->
     tree = start(f"""
 import pdeathsig
 def spawn():
-    p = pdeathsig.Popen('sleep 1000 | (sleep 1000; :) | sh -c "echo pipeline; sleep 1000; :"', shell=True, scope='group', {session})
+    p = pdeathsig.Popen('sleep 1000 | (sleep 1000; :) | sh -c "echo pipeline; sleep 1000; :"', shell=True,
+        scope='group', {session})
     say('shell', p.pid)
     assert os.getpgid(p.pid) == p.pid
     assert (os.getsid(p.pid) == p.pid) == {bool(session)}
@@ -147,7 +148,8 @@ other = pdeathsig.Popen(['sh', '-c', 'read line; echo alive; read line'], scope=
 p = pdeathsig.Popen([sys.executable, '-c', '''
 import os, subprocess
 assert not [fd for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}')
-            and 'pipe' in os.readlink(f'/proc/self/fd/{fd}') and int(fd) > 2 and open(f'/proc/self/fdinfo/{fd}').read().split()[3][-1] != '0']
+            and 'pipe' in os.readlink(f'/proc/self/fd/{fd}') and int(fd) > 2
+            and open(f'/proc/self/fdinfo/{fd}').read().split()[3][-1] != '0']
 '''], scope='group', close_fds=False)
 assert p.wait() == 0
 say('child', other.pid)
@@ -180,7 +182,8 @@ forever()
 def test_a_program_that_closes_its_descriptors_is_bound_itself(start: Start) -> None:
     tree = start("""
 import pdeathsig
-p = pdeathsig.Popen([sys.executable, '-c', 'import os; os.closerange(3, 4096); from actors import *; here("closed"); forever()'], scope='group')
+p = pdeathsig.Popen([sys.executable, '-c',
+    'import os; os.closerange(3, 4096); from actors import *; here("closed"); forever()'], scope='group')
 forever()
 """)
     child = tree.process("closed")
@@ -284,7 +287,8 @@ def test_another_user_cannot_write_to_it(start: Start, root: None) -> None:
     tree = start("""
 import pdeathsig
 say('other', pdeathsig.Popen(['sleep', '1000'], scope='group').pid)
-pdeathsig.run(['sh', '-c', 'for fd in /proc/self/fd/2[0-9][0-9]; do (echo x >$fd) 2>/dev/null || echo refused; done'], user=65534, scope='group')
+write = 'for fd in /proc/self/fd/2[0-9][0-9]; do (echo x >$fd) 2>/dev/null || echo refused; done'
+pdeathsig.run(['sh', '-c', write], user=65534, scope='group')
 forever()
 """)
     other = tree.process("other")

@@ -11,13 +11,16 @@ import re
 def text(path):
     with open(path) as file: return file.read()
 def picture():
-    status = [line for line in text('/proc/self/status').splitlines() if not re.match('Vm|Rss|(non)?voluntary|Cpus|SigQ|State', line)]
+    status = [line for line in text('/proc/self/status').splitlines()
+        if not re.match('Vm|Rss|(non)?voluntary|Cpus|SigQ|State', line)]
     stat = text('/proc/self/stat').rpartition(')')[2].split()
     kernel = ctypes.c_int(); libc.prctl(2, ctypes.byref(kernel))
-    return dict(status=status, threads=os.listdir('/proc/self/task'), fds=os.listdir('/proc/self/fd'), environ=dict(os.environ),
+    return dict(status=status, threads=os.listdir('/proc/self/task'), fds=os.listdir('/proc/self/fd'),
+        environ=dict(os.environ),
                 cwd=os.getcwd(), group=os.getpgrp(), session=os.getsid(0), priority=stat[15:17], kernel=kernel.value,
                 timers=text('/proc/self/timers'), children=text(f'/proc/self/task/{os.getpid()}/children'),
-                handlers=[signal.getsignal(s) for s in signal.valid_signals()], mask=signal.pthread_sigmask(signal.SIG_BLOCK, []))
+                handlers=[signal.getsignal(s)
+                    for s in signal.valid_signals()], mask=signal.pthread_sigmask(signal.SIG_BLOCK, []))
 """
 
 
@@ -52,7 +55,8 @@ say(len(os.listdir('/proc/self/task')), after['fds'] == os.listdir('/proc/self/f
 
 def test_auto_loads_nothing_heavy() -> None:
     loaded = run(  # cpyext is PyPy's C-API
-        "import sys; before = {*sys.modules, 'cpyext'}; import pdeathsig.auto; print(*sorted(set(sys.modules) - before))"
+        "import sys; before = {*sys.modules, 'cpyext'}; import pdeathsig.auto; "
+        "print(*sorted(set(sys.modules) - before))"
     )
     assert loaded.stdout.split() == ["pdeathsig", "pdeathsig._quick", "pdeathsig.auto"]
 

@@ -80,7 +80,8 @@ import pdeathsig
 pdeathsig.install(scope={scope!r})
 def spawn():
     p = {by}(['sh', '-c', 'echo child $$; exec sleep 1000'], preexec_fn=raw_pdeathsig{how})
-    pdeathsig.Popen([sys.executable, '-c', "from actors import *; raw_pdeathsig(); here('raw'); forever()"], pdeathsig=None)
+    pdeathsig.Popen([sys.executable, '-c', "from actors import *; raw_pdeathsig(); here('raw'); forever()"],
+        pdeathsig=None)
     wait()
 worker = threading.Thread(target=spawn)
 worker.start(); worker.join()
@@ -101,7 +102,8 @@ def test_scope_tree_keeps_the_background_jobs_of_a_program(start: Start) -> None
     tree = start("""
 import pdeathsig
 pdeathsig.install(scope='tree')
-say('returncode', subprocess.call(['sh', '-c', 'setsid sh -c "echo server \\$\\$; exec sleep 1000" & read _; exit 4'], stdin=0))
+say('returncode', subprocess.call(['sh', '-c',
+    'setsid sh -c "echo server \\$\\$; exec sleep 1000" & read _; exit 4'], stdin=0))
 forever()
 """)
     server = tree.process("server")

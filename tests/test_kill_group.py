@@ -32,7 +32,8 @@ def test_a_process_that_ignores_it_is_killed_after_the_grace(start: Start) -> No
     tree = start(
         """
 import pdeathsig
-p = subprocess.Popen(['bash', '-c', "(trap '' TERM; echo deaf $BASHPID; exec sleep 1000) & kill -STOP $$; :"], start_new_session=True)
+script = "(trap '' TERM; echo deaf $BASHPID; exec sleep 1000) & kill -STOP $$; :"
+p = subprocess.Popen(['bash', '-c', script], start_new_session=True)
 wait()
 ended = pdeathsig.kill_group(p, grace=0.2)
 say('ended', p.pid in ended.signalled, len(ended.signalled), *ended.killed, *ended.left)
@@ -88,7 +89,10 @@ def test_sigkill_gives_resource_trackers_two_seconds() -> None:
     import sys
     from pathlib import Path
 
-    code = "from multiprocessing import shared_memory as m; import signal; s = m.SharedMemory(create=True, size=9); print(s.name, flush=True); signal.pause()"
+    code = (
+        "from multiprocessing import shared_memory as m; import signal; "
+        "s = m.SharedMemory(create=True, size=9); print(s.name, flush=True); signal.pause()"
+    )
     command = [sys.executable, "-c", code]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True

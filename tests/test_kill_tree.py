@@ -35,7 +35,8 @@ def test_sessions_and_groups_at_several_levels(start: Start) -> None:
     tree = start(
         """
 import pdeathsig
-p = subprocess.Popen(['bash', '-c', 'setsid sh -c "setsid sh -c \\\\"echo up; sleep 1000; :\\\\" & sleep 1000; :" & set -m; sleep 1000 & wait'])
+sessions = 'setsid sh -c "setsid sh -c \\\\"echo up; sleep 1000; :\\\\" & sleep 1000; :" &'
+p = subprocess.Popen(['bash', '-c', sessions + ' set -m; sleep 1000 & wait'])
 wait()
 ended = pdeathsig.kill_tree(p)
 say('ended', len(ended.signalled), ended.killed, ended.left, p.returncode)
@@ -118,7 +119,8 @@ def test_only_a_process_that_ignores_it_is_killed_after_the_grace(start: Start) 
     tree = start(
         """
 import pdeathsig, time
-p = subprocess.Popen(['bash', '-c', "sh -c 'trap : TERM; echo deaf $$; while :; do sleep 1000; done' & sleep 1000 & wait"])
+script = "sh -c 'trap : TERM; echo deaf $$; while :; do sleep 1000; done' & sleep 1000 & wait"
+p = subprocess.Popen(['bash', '-c', script])
 wait()
 before = time.monotonic()
 ended = pdeathsig.kill_tree(p, grace=0.3)
@@ -243,7 +245,8 @@ def test_an_interrupt_gets_through_and_no_process_stays_stopped(start: Start) ->
     tree = start(
         """
 import pdeathsig
-code = "from actors import *; signal.signal(15, lambda *_: say('deaf')); {}; here('member'); \\nwhile True: signal.pause()"
+code = ("from actors import *; signal.signal(15, lambda *_: say('deaf')); {}; here('member'); \\n"
+    "while True: signal.pause()")
 p = subprocess.Popen([sys.executable, '-c', code.format(f'python({code.format(0)!r})')])
 wait()
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -357,7 +360,11 @@ for spare in range(3):
 
 
 def test_a_process_without_its_main_thread_is_ended() -> None:
-    code = "import ctypes, os, threading, signal; threading.Thread(target=lambda: (os.write(1, b'up\\n'), threading.Event().wait())).start(); ctypes.CDLL(None).pthread_exit(None)"
+    code = (
+        "import ctypes, os, threading, signal; "
+        "threading.Thread(target=lambda: (os.write(1, b'up\\n'), threading.Event().wait())).start(); "
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert line(process) == "up"
         witness = Process(process.pid)
@@ -376,7 +383,8 @@ def test_without_lists_of_children_or_pidfds(denied: str) -> None:
 import pdeathsig, seccomp_deny, subprocess
 p = subprocess.Popen(['bash', '-c', 'setsid sh -c "echo; sleep 1000; :" & wait'], stdout=subprocess.PIPE)
 p.stdout.readline()
-while not [x for x in open(f'/proc/{{p.pid}}/task/{{p.pid}}/children').read().split() if open(f'/proc/{{x}}/task/{{x}}/children').read()]: pass
+while not [x for x in open(f'/proc/{{p.pid}}/task/{{p.pid}}/children').read().split()
+    if open(f'/proc/{{x}}/task/{{x}}/children').read()]: pass
 seccomp_deny.deny('{denied}', 38)
 ended = pdeathsig.kill_tree(p)
 print(len(ended.signalled), ended.killed, ended.left, p.returncode)

@@ -49,7 +49,8 @@ def only_child(pid: int) -> str:
 def test_parent_outside_the_namespace(start: Start, new_pid_namespace: tuple[str, ...]) -> None:
     """getppid() is 0 there before and after. The parent, unshare(1), kills no child itself."""
     tree = start(
-        "import pdeathsig; pdeathsig.arm(); say('pids', os.getpid(), os.getppid(), pdeathsig.status().parent); forever()",
+        "import pdeathsig; pdeathsig.arm(); "
+        "say('pids', os.getpid(), os.getppid(), pdeathsig.status().parent); forever()",
         prefix=new_pid_namespace,
     )
     assert tree.event("pids") == "1 0 0"
@@ -121,7 +122,8 @@ def test_pid_1_as_the_legitimate_parent(start: Start, new_pid_namespace: tuple[s
     tree = start(
         """
 def begin():
-    python("import pdeathsig; pdeathsig.arm(); signal.signal(signal.SIGUSR1, lambda *_: say('alive')); say('child', os.getpid(), os.getppid()); forever()")
+    python("import pdeathsig; pdeathsig.arm(); signal.signal(signal.SIGUSR1, lambda *_: say('alive')); "
+        "say('child', os.getpid(), os.getppid()); forever()")
     python("raw_pdeathsig(); here('raw'); forever()")
     wait()
 thread = threading.Thread(target=begin)
@@ -147,7 +149,8 @@ def test_family_reaches_into_a_namespace(start: Start, new_pid_namespace: tuple[
     """A token from outside means nothing inside, and does not make the child an orphan."""
     code = "import pdeathsig; say('armed', bool(pdeathsig.status()), pdeathsig.status().parent); forever()"
     tree = start(
-        f"subprocess.Popen([*{new_pid_namespace!r}, sys.executable, '-c', 'from actors import *\\n' + {code!r}]); forever()",
+        f"subprocess.Popen([*{new_pid_namespace!r}, sys.executable, '-c', "
+        f"'from actors import *\\n' + {code!r}]); forever()",
         PDEATHSIG="TERM",
     )
     assert tree.event("armed") == "True 0"
@@ -180,7 +183,9 @@ forever()
 def test_a_subreaper_that_is_not_pid_1(start: Start) -> None:
     """Every test runs under a subreaper, pytest. This test names it."""
     tree = start(
-        'python(\'import pdeathsig; pdeathsig.arm(signal.SIGTERM); signal.signal(signal.SIGTERM, lambda *_: say("adopted", os.getppid())); here("child"); forever()\'); forever()'
+        "python('import pdeathsig; pdeathsig.arm(signal.SIGTERM); "
+        'signal.signal(signal.SIGTERM, lambda *_: say("adopted", os.getppid())); here("child"); '
+        "forever()'); forever()"
     )
     child = tree.process("child")
     tree.kill()

@@ -113,9 +113,10 @@ def test_no_stderr_at_start(start: Start, tmp_path: object) -> None:
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     try:
         tree = start(
-            f"python('os.close(2); import pdeathsig; pdeathsig.arm(); assert os.open({fifo!r}, os.O_WRONLY) == 2; here(1); forever()'); forever()".replace(
-                repr(fifo), f'"{fifo}"'
-            )
+            (
+                f"python('os.close(2); import pdeathsig; pdeathsig.arm(); "
+                f"assert os.open({fifo!r}, os.O_WRONLY) == 2; here(1); forever()'); forever()"
+            ).replace(repr(fifo), f'"{fifo}"')
         )
         child = tree.process("1")
         tree.kill()

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ NAMES = ("posix_spawn", "posix_spawnp")
 STARTS = {
     "posix_spawn": "pid = os.posix_spawn('/bin/sleep', ['sleep', '1000'], os.environ)",
     "posix_spawnp": "pid = os.posix_spawnp('sleep', ['sleep', '1000'], os.environ)",
-    "posix_spawn, with actions": "pid = os.posix_spawn('/bin/sleep', ['sleep', '1000'], {}, setsid=True, setsigmask=[15],"
+    "posix_spawn, with actions": "pid = os.posix_spawn('/bin/sleep', ['sleep', '1000'], {},"
+    " setsid=True, setsigmask=[15],"
     " file_actions=[(os.POSIX_SPAWN_OPEN, 0, '/dev/null', 0, 0), (os.POSIX_SPAWN_DUP2, 1, 250)])",
     "spawnv": "pid = os.spawnv(os.P_NOWAIT, '/bin/sleep', ['sleep', '1000'])",
     "spawnlp": "pid = os.spawnlp(os.P_NOWAIT, 'sleep', 'sleep', '1000')",
@@ -242,7 +244,8 @@ import os, signal, sys
 own = os.getpid()
 status = open('/proc/self/status').read().splitlines()
 libc = 3 << 31  # its own two signals, which glibc's posix_spawn leaves ignored
-print([int(line[8:], 16) & ~libc for line in status if line[:6] in ('SigBlk', 'SigIgn')], os.getpgid(0) == own, os.getsid(0) == own)
+print([int(line[8:], 16) & ~libc for line in status if line[:6] in ('SigBlk', 'SigIgn')],
+    os.getpgid(0) == own, os.getsid(0) == own)
 print(os.sched_getscheduler(0), os.sched_getparam(0), os.sched_getaffinity(0), os.nice(0), os.getuid(), os.geteuid())
 for fd in (*range(3), 17, 18, 19, 300):
     try: print(fd, os.readlink(f'/proc/self/fd/{fd}') if fd > 1 else os.fstat(fd).st_mode)
@@ -454,11 +457,14 @@ SPAWNED = {
 
 @pytest.mark.parametrize("case", SPAWNED)
 def test_spawnv_returns_what_cpythons_does(case: str) -> None:
+    def call(name: str, *environment: dict[str, str]) -> Any:
+        return raised_or(getattr(os, name), os.P_WAIT, *SPAWNED[case], *environment)
+
     for name in ("spawnv", "spawnvp"):
-        theirs, ours = both(lambda name=name: raised_or(getattr(os, name), os.P_WAIT, *SPAWNED[case]))  # type: ignore[misc]
+        theirs, ours = both(partial(call, name))
         assert ours == theirs
     for name in ("spawnve", "spawnvpe"):
-        theirs, ours = both(lambda name=name: raised_or(getattr(os, name), os.P_WAIT, *SPAWNED[case], {"A": "b"}))  # type: ignore[misc]
+        theirs, ours = both(partial(call, name, {"A": "b"}))
         assert ours == theirs
 
 
@@ -485,7 +491,8 @@ try:
     while True: os.dup(0)
 except OSError: pass
 def begin():
-    pid = os.posix_spawn('/bin/sleep', ['sleep', '1000'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, '/dev/null', 0, 0)])
+    pid = os.posix_spawn('/bin/sleep', ['sleep', '1000'], {},
+        file_actions=[(os.POSIX_SPAWN_OPEN, 0, '/dev/null', 0, 0)])
     say('child', pid)
 begin()
 thread = threading.Thread(target=begin); thread.start(); thread.join()
@@ -529,7 +536,8 @@ os.setresuid(65534, 12345, 12345)
 dumpable = libc.prctl(3)
 def begin():
     actions = [(os.POSIX_SPAWN_DUP2, 1, fd) for fd in range(195, 210)]
-    pid = os.posix_spawn('/bin/sh', ['sh', '-p', '-c', 'id -ru; id -u; echo child $$; exec sleep 1000'], os.environ, resetids={reset}, file_actions=actions)
+    pid = os.posix_spawn('/bin/sh', ['sh', '-p', '-c', 'id -ru; id -u; echo child $$; exec sleep 1000'],
+        os.environ, resetids={reset}, file_actions=actions)
 thread = threading.Thread(target=begin)
 thread.start() if {thread} else begin()
 wait()
@@ -551,7 +559,8 @@ import pdeathsig, seccomp_deny
 pdeathsig.install()
 os.system('true')
 seccomp_deny.deny('prctl')
-for start in (lambda: os.posix_spawn('/bin/true', ['true'], {}), lambda: os.system('true'), lambda: os.spawnv(0, '/bin/true', ['true'])):
+for start in (lambda: os.posix_spawn('/bin/true', ['true'], {}), lambda: os.system('true'),
+    lambda: os.spawnv(0, '/bin/true', ['true'])):
     try: say('started', start())
     except OSError as error: say(error)
 try: os.waitpid(-1, 0)

@@ -60,7 +60,8 @@ def test_importing_the_extension_keeps_the_gil_off() -> None:
 def test_the_extension_exports_only_its_init_function() -> None:
     needs(sys.implementation.name == "cpython", "PyPy gives them other names")
     symbols = run(
-        f"import subprocess; print(subprocess.run(['nm', '-D', '--defined-only', {str(shim())!r}], capture_output=True, text=True).stdout)"
+        f"import subprocess; print(subprocess.run(['nm', '-D', '--defined-only', {str(shim())!r}], "
+        f"capture_output=True, text=True).stdout)"
     )
     names = {line.split()[-1] for line in symbols.stdout.splitlines() if line}
     assert {name for name in names if not name.startswith(("__asan", "__odr"))} == {"PyInit__ffi", "PyInit__quick"}
@@ -78,6 +79,9 @@ def test_start_file_does_what_the_pth_line_does(tmp_path: Path) -> None:
     """The package has it, but does not activate it: it would cost every start 7 ms of imports."""
     start = Path(pdeathsig.__file__).parent / "pdeathsig.start"
     tmp_path.joinpath("pdeathsig.start").write_text(start.read_text())
-    code = f"import sys; sys.path += {sys.path!r}; import site; site.addsitedir({str(tmp_path)!r}); import pdeathsig; print(pdeathsig.status().armed)"
+    code = (
+        f"import sys; sys.path += {sys.path!r}; import site; site.addsitedir({str(tmp_path)!r}); "
+        "import pdeathsig; print(pdeathsig.status().armed)"
+    )
     assert run(code, "-S", PDEATHSIG="TERM").stdout == "True\n"
     assert run(code, "-S").stdout == "False\n"

@@ -84,7 +84,9 @@ print(stays.pid, goes.pid, flush=True)
 signal.pause()
 """
 TREE = """
-member = f"import os, signal, sys; pid = os.fork()\\nif pid: signal.signal(15, signal.SIG_IGN); os.write(1, b'%d\\\\n' % pid); os.waitpid(pid, 0)\\nwhile True: signal.pause()"
+member = ("import os, signal, sys; pid = os.fork()\\n"
+    "if pid: signal.signal(15, signal.SIG_IGN); os.write(1, b'%d\\\\n' % pid); os.waitpid(pid, 0)\\n"
+    "while True: signal.pause()")
 """
 
 
@@ -156,7 +158,8 @@ def test_arming_on_a_pid_means_the_process_that_has_it_then() -> None:
     script = """
 parent = subprocess.Popen(['sleep', '1000'])
 pid = parent.pid
-code = "import pdeathsig, signal, sys; pdeathsig.arm(parent=int(sys.argv[1])); print('armed', flush=True)\\nwhile True: signal.pause()"
+code = ("import pdeathsig, signal, sys; pdeathsig.arm(parent=int(sys.argv[1])); print('armed', flush=True)\\n"
+    "while True: signal.pause()")
 def armed():
     child = subprocess.Popen([sys.executable, '-c', code, str(pid)], stdout=subprocess.PIPE)
     assert child.stdout.readline() == b'armed\\n'

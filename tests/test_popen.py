@@ -45,7 +45,8 @@ def test_pdeathsig_none_binds_nothing(start: Start) -> None:
     tree = start("""
 import pdeathsig
 pdeathsig.install()
-say('child', pdeathsig.Popen([sys.executable, '-c', 'from actors import *; say("up"); wait(); say("alive")'], pdeathsig=None).pid)
+say('child', pdeathsig.Popen([sys.executable, '-c', 'from actors import *; say("up"); wait(); say("alive")'],
+    pdeathsig=None).pid)
 forever()
 """)
     child = tree.process("child")
@@ -160,10 +161,12 @@ def test_the_program_is_what_subprocess_would_start() -> None:
     """Its descriptors, signals, mask, groups, directory, umask and environment are the same."""
     look = """
 import os, signal, sys, resource
-print(sorted((fd, os.readlink(f'/proc/self/fd/{fd}').partition(':')[0]) for fd in map(int, os.listdir('/proc/self/fd')) if os.path.exists(f'/proc/self/fd/{fd}')))
+print(sorted((fd, os.readlink(f'/proc/self/fd/{fd}').partition(':')[0])
+    for fd in map(int, os.listdir('/proc/self/fd')) if os.path.exists(f'/proc/self/fd/{fd}')))
 status = dict(line.split(':', 1) for line in open('/proc/self/status'))
 print([(k, status[k]) for k in ('SigBlk', 'SigIgn', 'SigCgt', 'Umask', 'Groups', 'Cpus_allowed', 'CapEff', 'Uid')])
-print(os.getcwd(), os.environ.get('X'), sys.argv, os.nice(0), os.getpgid(0) == os.getpid(), os.getsid(0) == os.getpid(), os.getppid())
+print(os.getcwd(), os.environ.get('X'), sys.argv, os.nice(0), os.getpgid(0) == os.getpid(),
+    os.getsid(0) == os.getpid(), os.getppid())
 """
     code = f"""
 import os, signal, subprocess, sys, pdeathsig
@@ -176,12 +179,15 @@ os.nice(3)
 high = os.dup2(os.open('/dev/zero', os.O_RDONLY), 150)
 inherited = os.dup2(os.open('/dev/null', os.O_RDONLY), 160, inheritable=True)
 command = [sys.executable, '-c', {look!r}, 'argument', '']
-for options in ({{}}, dict(close_fds=False), dict(pass_fds=[high]), dict(cwd='/'), dict(env={{'X': 'env'}}), dict(umask=0o77),
-        dict(restore_signals=False), dict(start_new_session=True), dict(stderr=subprocess.STDOUT), dict(stdin=subprocess.DEVNULL),
+for options in ({{}}, dict(close_fds=False), dict(pass_fds=[high]), dict(cwd='/'), dict(env={{'X': 'env'}}),
+    dict(umask=0o77),
+        dict(restore_signals=False), dict(start_new_session=True), dict(stderr=subprocess.STDOUT),
+        dict(stdin=subprocess.DEVNULL),
         dict(executable=sys.executable), dict(process_group=0) if sys.version_info > (3, 11) else {{}}):
     plain = subprocess.run(command, stdout=subprocess.PIPE, **options).stdout
     ours = pdeathsig.run(command, stdout=subprocess.PIPE, **options).stdout
-    assert plain == ours and plain.count(b'\\n') == 3, (options, *[pair for pair in zip(plain.split(b'('), ours.split(b'(')) if pair[0] != pair[1]])
+    assert plain == ours and plain.count(b'\\n') == 3, (options,
+        *[pair for pair in zip(plain.split(b'('), ours.split(b'(')) if pair[0] != pair[1]])
 print('alike')
 """
     done = run(code)
@@ -271,7 +277,9 @@ if os.getuid() == 0:
 pdeathsig.run(['true'])
 def spawn(popen):
     try: popen(['true'])
-    except OSError as error: return type(error), error.args[:2] if sys.implementation.name == 'pypy' else error.args, error.filename
+    except OSError as error:
+        args = error.args[:2] if sys.implementation.name == 'pypy' else error.args
+        return type(error), args, error.filename
 def main():
     before = os.listdir('/proc/self/fd')
     resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))

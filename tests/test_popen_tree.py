@@ -107,7 +107,8 @@ def test_grace_for_a_foreign_program(start: Start, scope: str) -> None:
     """The program gets SIGTERM, time to end in order, then SIGKILL."""
     tree = start(f"""
 import pdeathsig
-pdeathsig.Popen(['sh', '-c', 'trap "echo last word; exit" TERM; echo up; while :; do sleep 0.01; done'], grace=10, scope={scope!r})
+pdeathsig.Popen(['sh', '-c', 'trap "echo last word; exit" TERM; echo up; while :; do sleep 0.01; done'],
+    grace=10, scope={scope!r})
 pdeathsig.Popen(['sh', '-c', 'trap "" TERM; echo up; exec sleep 1000'], grace=0.1, scope={scope!r})
 forever()
 """)
@@ -121,7 +122,8 @@ forever()
 def test_another_signal_comes_first(start: Start) -> None:
     tree = start("""
 import pdeathsig
-pdeathsig.Popen(['sh', '-c', 'trap "echo hup; exit" HUP; echo up; while :; do sleep 0.01; done'], pdeathsig=signal.SIGHUP, scope='tree')
+pdeathsig.Popen(['sh', '-c', 'trap "echo hup; exit" HUP; echo up; while :; do sleep 0.01; done'],
+    pdeathsig=signal.SIGHUP, scope='tree')
 forever()
 """)
     tree.event("up")
@@ -160,7 +162,10 @@ def test_deaths_are_the_commands(sig: signal.Signals) -> None:
 
 
 def test_signals_reach_the_command() -> None:
-    script = "import os, signal\nfor s in (15, 10, 34): signal.signal(s, lambda s, _: os.write(1, b'%d\\n' % s))\nos.write(1, b'up\\n')\nwhile True: signal.pause()"
+    script = (
+        "import os, signal\nfor s in (15, 10, 34): signal.signal(s, lambda s, _: os.write(1, "
+        "b'%d\\n' % s))\nos.write(1, b'up\\n')\nwhile True: signal.pause()"
+    )
     p = pdeathsig.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, scope="tree")
     assert p.stdout is not None
     up(p, 1)
@@ -235,8 +240,10 @@ def test_too_many_descriptors_is_an_error_and_nothing_is_left() -> None:
 def test_the_command_inherits_the_same_as_without_a_guard() -> None:
     script = """
 import os, signal, sys
-fds = sorted((fd, os.readlink(f'/proc/self/fd/{fd}')) for fd in map(int, os.listdir('/proc/self/fd')) if os.path.exists(f'/proc/self/fd/{fd}'))
-status = [line for line in open('/proc/self/status') if line.startswith(('SigB', 'SigI', 'SigC', 'SigP', 'Shd', 'Umask', 'Uid', 'Gid', 'Cap', 'NoNewPrivs', 'Cpus_a'))]
+fds = sorted((fd, os.readlink(f'/proc/self/fd/{fd}')) for fd in map(int, os.listdir('/proc/self/fd'))
+    if os.path.exists(f'/proc/self/fd/{fd}'))
+status = [line for line in open('/proc/self/status')
+    if line.startswith(('SigB', 'SigI', 'SigC', 'SigP', 'Shd', 'Umask', 'Uid', 'Gid', 'Cap', 'NoNewPrivs', 'Cpus_a'))]
 print(fds, status, os.getcwd(), sorted(os.environ.items()), sys.argv, os.getpriority(0, 0), file=sys.stderr)
 """
 
@@ -268,7 +275,8 @@ print(fds, status, os.getcwd(), sorted(os.environ.items()), sys.argv, os.getprio
 
 
 def test_end_of_file_comes_when_the_command_closes_its_end() -> None:
-    p = pdeathsig.Popen("exec >&- 2>&-; read _", shell=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, scope="tree")  # fmt: skip
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    p = pdeathsig.Popen("exec >&- 2>&-; read _", shell=True, scope="tree", **pipes)
     assert p.stdout is not None and p.stderr is not None
     assert p.stdout.read() == p.stderr.read() == b""
     assert p.poll() is None
@@ -317,7 +325,8 @@ def test_a_guard_for_another_user_runs_as_that_user(tmp_path: Path) -> None:
     subprocess.run(["cp", "-r", package, hidden], check=True)
     code = """
 import pdeathsig
-p = pdeathsig.Popen("cat /proc/$PPID/status; ls /proc/self/fd", shell=True, scope="tree", user=12345, stdout=-1, umask=0)
+p = pdeathsig.Popen("cat /proc/$PPID/status; ls /proc/self/fd", shell=True, scope="tree", user=12345,
+    stdout=-1, umask=0)
 print(p.communicate()[0].decode())
 """
     said = run(code, PYTHONPATH=str(hidden)).stdout

@@ -13,7 +13,8 @@ import pdeathsig
 
 def test_any_program_dies_with_its_parent(start: Start) -> None:
     tree = start(
-        "import pdeathsig; p = subprocess.Popen(['sleep', '1000'], preexec_fn=pdeathsig.preexec()); say('child', p.pid); forever()"
+        "import pdeathsig; p = subprocess.Popen(['sleep', '1000'], preexec_fn=pdeathsig.preexec()); "
+        "say('child', p.pid); forever()"
     )
     child = tree.process("child")
     tree.kill()

@@ -30,7 +30,8 @@ import os, signal, sys
 assert sys.argv[1:] == ["-f", "child.py"]
 def here(pid):
     try:
-        return os.readlink(f"/proc/{pid}/cwd") == os.getcwd() and b"child.py\\0" in open(f"/proc/{pid}/cmdline", "rb").read()
+        here = os.readlink(f"/proc/{pid}/cwd") == os.getcwd()
+        return here and b"child.py\\0" in open(f"/proc/{pid}/cmdline", "rb").read()
     except OSError:
         return False
 found = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid() and here(pid)]

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Start, needs
@@ -22,7 +23,7 @@ from harness import Process, environment, run
 import pdeathsig
 
 USER = 12345
-AS_USER = {"user": USER, "group": USER, "extra_groups": []}
+AS_USER: dict[str, Any] = {"user": USER, "group": USER, "extra_groups": []}
 STATUS = "import pdeathsig; print(pdeathsig.status().armed, *pdeathsig.status().problems, sep='; ')"
 
 # The environment
@@ -39,7 +40,10 @@ def test_a_python_that_ignores_its_environment_ignores_ours(option: str, value: 
 
 def test_an_isolated_python_arms_when_the_program_says_so(start: Start) -> None:
     """It arms with the default signal, and prints the notice in spite of PDEATHSIG_QUIET."""
-    code = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); from actors import *\nimport pdeathsig.auto; here('child'); forever()"
+    code = (
+        f"import sys; sys.path.append({str(Path(__file__).parent)!r}); from actors import *\n"
+        f"import pdeathsig.auto; here('child'); forever()"
+    )
     tree = start(
         f"subprocess.Popen([sys.executable, '-I', '-c', {code!r}]); forever()",
         PDEATHSIG="",
@@ -116,7 +120,7 @@ print([name for name in os.environ if name.startswith('PDEATHSIG')])
 """
     command = [*privileged(reachable), "-S", "-c", code]  # type: ignore[operator]
     hostile = environment(PDEATHSIG=value, PDEATHSIG_PARENT="1:1", PDEATHSIG_QUIET="1", PYTHONHOME=sys.base_prefix)
-    ended = subprocess.run(command, env=hostile, capture_output=True, text=True, check=False, cwd="/", **AS_USER)  # type: ignore[call-overload]
+    ended = subprocess.run(command, env=hostile, capture_output=True, text=True, check=False, cwd="/", **AS_USER)
     why = "PDEATHSIG was set, and is ignored: this program has more rights than the process that started it (AT_SECURE)"
     assert (ended.stdout, ended.stderr) == (f"False; {why}\n[]\n", "")
 
@@ -170,8 +174,10 @@ def test_no_token_makes_us_signal_another(forged: str) -> None:
 import os, subprocess, sys
 other = subprocess.Popen(['sleep', '1000'])
 forged = {forged!r}.format(parent=os.getpid(), other=other.pid, self='$$')
-traced = subprocess.run(['strace', '-f', '-qq', '-e', 'trace=kill,tkill,tgkill,rt_sigqueueinfo,rt_tgsigqueueinfo,pidfd_send_signal',
-    'sh', '-c', 'export PDEATHSIG=KILL PDEATHSIG_PARENT=' + forged + '; exec "$0" -c "import os; print(os.getpid())"', sys.executable],
+traced = subprocess.run(['strace', '-f', '-qq', '-e',
+    'trace=kill,tkill,tgkill,rt_sigqueueinfo,rt_tgsigqueueinfo,pidfd_send_signal',
+    'sh', '-c', 'export PDEATHSIG=KILL PDEATHSIG_PARENT=' + forged + '; exec "$0" -c "import os; print(os.getpid())"',
+    sys.executable],
     capture_output=True, text=True)
 print(other.poll(), traced.stderr)
 other.kill()
@@ -196,7 +202,8 @@ other.wait()
 @pytest.mark.parametrize("way", ["guard", "kill_tree"])
 def test_a_name_that_looks_like_the_rest_of_its_line(start: Start, name: str, way: str) -> None:
     tree = start(
-        f"if os.fork() == 0:\n libc.prctl(15, {name.encode()!r})\n signal.pthread_sigmask(0, range(1, 65))\n here('named'); forever()\nwait()",
+        f"if os.fork() == 0:\n libc.prctl(15, {name.encode()!r})\n"
+        f" signal.pthread_sigmask(0, range(1, 65))\n here('named'); forever()\nwait()",
         prefix=guarded("--grace", "0") if way == "guard" else (),
     )
     named = tree.process("named")
@@ -211,7 +218,10 @@ def test_a_name_that_looks_like_the_rest_of_its_line(start: Start, name: str, wa
 @pytest.mark.parametrize("way", ["guard", "kill_tree"])
 def test_a_fake_resource_tracker_gains_two_seconds(start: Start, way: str) -> None:
     """It has a tracker's command line and ignores SIGTERM, but it does nothing and never ends."""
-    false = "from multiprocessing.resource_tracker import main; import os, signal; signal.signal(15, 1); os.write(1, b'tracker %d\\n' % os.getpid()); signal.pause()"
+    false = (
+        "from multiprocessing.resource_tracker import main; import os, signal; signal.signal(15, 1); "
+        "os.write(1, b'tracker %d\\n' % os.getpid()); signal.pause()"
+    )
     tree = start(
         f"subprocess.Popen([sys.executable, '-c', {false!r}]); wait()",
         prefix=guarded("--grace", "0") if way == "guard" else (),
@@ -260,7 +270,7 @@ def user_python() -> str:
     """A Python that an ordinary user may run."""
     for python in ("/usr/bin/python3", sys.executable):
         try:
-            if subprocess.run([python, "-c", "import ctypes"], check=False, cwd="/", **AS_USER).returncode == 0:  # type: ignore[call-overload]
+            if subprocess.run([python, "-c", "import ctypes"], check=False, cwd="/", **AS_USER).returncode == 0:
                 return python
         except OSError:
             pass
@@ -298,7 +308,8 @@ def test_the_same_user_can_only_end_what_is_below(start: Start) -> None:
     """
     tree = start("""
 import pdeathsig
-script = 'for fd in /proc/$0/fd/*; do [ -p $fd ] && case $(readlink $fd) in "$1"|"$2") ;; *) echo x >$fd;; esac; done 2>/dev/null; sleep 1000'
+script = ('for fd in /proc/$0/fd/*; do [ -p $fd ] && case $(readlink $fd) in "$1"|"$2") ;; *) echo x >$fd;; esac; '
+    'done 2>/dev/null; sleep 1000')
 mine = [os.readlink('/proc/self/fd/0'), os.readlink('/proc/self/fd/1')]
 bystander = subprocess.Popen(['sleep', '1000'])
 victim = pdeathsig.Popen(['sleep', '1000'], scope='tree')
@@ -331,7 +342,8 @@ for _ in range(300):
     for target, sender in ((inner, outer), (outer, inner)):
         word = chance.choice([1 << 28, 1 << 29, 1 << 30, 0x40000002, chance.getrandbits(31)])
         if word >> 28 & 1: word = 1 << 28 | chance.randrange(65) << 22 | chance.choice([bystander, os.getpid(), 1])
-        info = ctypes.create_string_buffer(struct.pack('iiiiiiII', 64, 0, -1, 0, sender, 0, word, chance.getrandbits(32)), 128)
+        info = ctypes.create_string_buffer(struct.pack('iiiiiiII', 64, 0, -1, 0, sender, 0, word,
+            chance.getrandbits(32)), 128)
         libc.syscall(129, target, 64, info)
     libc.syscall(62, outer, 18)  # whatever has stopped it
 say('sent')
@@ -419,7 +431,10 @@ def test_five_thousand_hostile_processes_of_another_user(root: None, reachable: 
 
 @needs_x86
 def test_a_tracer_outside_keeps_no_process_alive_and_the_guard_not_for_long(start: Start) -> None:
-    """Only the tracer can reap a dead process that it traces (ptrace(2)). It is dead all the same."""
+    """Only the tracer can reap a dead process that it traces (ptrace(2)), but the process is dead.
+
+    That is enough.
+    """
     tree = start(
         "subprocess.Popen(['sh', '-c', 'echo traced $$; exec sleep 1000']); wait()", prefix=guarded("--grace", "0")
     )

@@ -16,7 +16,8 @@ def test_the_parent_is_pid_1(start: Start, scope: str, thread: bool) -> None:
         f"""
 import pdeathsig
 assert os.getpid() == 1
-def spawn(): pdeathsig.Popen([sys.executable, '-c', 'from actors import *; say("child", os.getppid()); forever()'], scope='{scope}')
+def spawn(): pdeathsig.Popen([sys.executable, '-c',
+    'from actors import *; say("child", os.getppid()); forever()'], scope='{scope}')
 worker = threading.Thread(target=spawn)
 if {thread}: worker.start(); worker.join()
 else: spawn()
@@ -41,7 +42,8 @@ if os.fork():
     say('middle gone')
     while True: os.wait()
 def spawn():
-    p = pdeathsig.Popen([sys.executable, '-c', 'from actors import *; say("child", os.getppid()); forever()'], scope='{scope}')
+    p = pdeathsig.Popen([sys.executable, '-c',
+        'from actors import *; say("child", os.getppid()); forever()'], scope='{scope}')
     say('spawned', p.pid)
 worker = threading.Thread(target=spawn)
 if {thread}: worker.start(); worker.join()
@@ -66,7 +68,8 @@ def test_the_child_is_pid_1(start: Start, scope: str) -> None:
     tree = start(f"""
 import pdeathsig
 assert libc.unshare(0x20000000) == 0
-pdeathsig.Popen([sys.executable, '-c', 'from actors import *; say("child", os.getpid(), os.getppid()); forever()'], scope='{scope}')
+code = 'from actors import *; say("child", os.getpid(), os.getppid()); forever()'
+pdeathsig.Popen([sys.executable, '-c', code], scope='{scope}')
 forever()
 """)
     assert tree.event("child") == "1 0"

@@ -116,8 +116,10 @@ forever()
 FAN_CLASS_CONTENT, FAN_CLOEXEC, FAN_OPEN_EXEC_PERM, FAN_MARK_ADD, FAN_ALLOW, AT_FDCWD = 4, 1, 0x40000, 1, 1, -100
 LOOK = """
 status = dict(line.split(':', 1) for line in open('/proc/thread-self/status'))
-say(*[status[k].strip().replace(' ', '_') for k in ('Uid', 'Gid', 'Groups', 'CapEff', 'CapBnd', 'SigBlk', 'NoNewPrivs', 'Cpus_allowed')],
-    os.nice(0), os.sched_getscheduler(0), os.getcwd(), os.readlink('/proc/thread-self/ns/net'), os.readlink('/proc/thread-self/ns/uts'),
+say(*[status[k].strip().replace(' ', '_')
+    for k in ('Uid', 'Gid', 'Groups', 'CapEff', 'CapBnd', 'SigBlk', 'NoNewPrivs', 'Cpus_allowed')],
+    os.nice(0), os.sched_getscheduler(0), os.getcwd(),
+    os.readlink('/proc/thread-self/ns/net'), os.readlink('/proc/thread-self/ns/uts'),
     libc.personality(0xffffffff), libc.prctl(30, 0, 0, 0, 0))
 """
 
@@ -246,7 +248,8 @@ pdeathsig.run(['true'])
 def spawn(): pdeathsig.run(['true'], check=True)
 thread = threading.Thread(target=spawn); thread.start(); thread.join()
 os.setresuid(65534, 65534, 0)
-print({line.split()[1] for task in os.listdir('/proc/self/task') for line in open(f'/proc/self/task/{task}/status') if line.startswith('Uid')})
+print({line.split()[1] for task in os.listdir('/proc/self/task')
+    for line in open(f'/proc/self/task/{task}/status') if line.startswith('Uid')})
 """
     done = run(code)
     assert done.stdout == "{'65534'}\n", done.stderr

@@ -18,7 +18,8 @@ def problem(start: Start, code: str) -> str:
 
 def test_not_armed(start: Start) -> None:
     tree = start(
-        "import pdeathsig; s = pdeathsig.status(); say(bool(s), s.armed, s.signal, s.mechanism, s.backend, s.kernel_signal)"
+        "import pdeathsig; s = pdeathsig.status(); "
+        "say(bool(s), s.armed, s.signal, s.mechanism, s.backend, s.kernel_signal)"
     )
     assert tree.line() == "False False None none compiled 0"
     tree.top.wait(10)
@@ -75,9 +76,10 @@ def test_changed_credentials_of_a_process_armed_on_a_thread(start: Start, root: 
 
 def test_changed_credentials_asked_from_another_thread(start: Start, root: None) -> None:
     tree = start(
-        f"import pdeathsig; pdeathsig.status()\\npdeathsig.arm(); os.seteuid(65534)\\nt = threading.Thread(target=lambda: {PROBLEM}); t.start(); t.join()".replace(
-            "\\n", "\n"
-        )
+        (
+            f"import pdeathsig; pdeathsig.status()\\npdeathsig.arm(); "
+            f"os.seteuid(65534)\\nt = threading.Thread(target=lambda: {PROBLEM}); t.start(); t.join()"
+        ).replace("\\n", "\n")
     )
     assert tree.line().startswith("the kernel has forgotten")
     tree.top.wait(10)

@@ -10,7 +10,8 @@ wheel=$(ls "$work"/dist/*-cp310-abi3-linux_*.whl)
 tried=0
 failed=0
 contract() { "$work/venv/bin/python" "$repo/tests/cpython/contract.py" "$@" || failed=$((failed + 1)); }
-for python in ${PYTHONS:-$(ls -d "$HOME"/.pyenv/versions/3.1[0-9]*/bin/python /usr/bin/python3.1[0-9] 2>/dev/null || true)}; do
+found=$(ls -d "$HOME"/.pyenv/versions/3.1[0-9]*/bin/python /usr/bin/python3.1[0-9] 2>/dev/null || true)
+for python in ${PYTHONS:-$found}; do
     "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 18))' || continue
     echo "== $("$python" --version) ($python)"
     "$python" -c 'import test.test_subprocess, test.test_asyncio.test_subprocess' 2>/dev/null ||

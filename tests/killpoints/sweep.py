@@ -83,7 +83,7 @@ class Row:
 
 
 def start(tool: str, k: int, entry: Entry) -> tuple[int, int]:
-    """Start a tracer, the driver's parent, for the K-th point. Return its PID and its output pipe."""
+    """Start a tracer, the driver's parent, for the K-th point. Return its PID and output pipe."""
     sys.stdout.flush()
     reader, writer = os.pipe()
     tracer = os.fork()

@@ -14,7 +14,8 @@ need() {
 [ "$(id -u)" = 0 ] || { echo "needs root: debootstrap makes a whole Debian in a directory"; exit 1; }
 need debootstrap debootstrap
 
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' | grep -v security | head -n 1)
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' |
+    grep -v security | head -n 1)
 [ -n "$mirror" ] || { echo "apt on this machine has no Debian mirror"; exit 1; }
 eval "$(apt-config shell http_proxy Acquire::http::Proxy https_proxy Acquire::https::Proxy)"
 export http_proxy https_proxy
@@ -57,7 +58,8 @@ python_in() {
             pytest pytest-timeout pytest-rerunfailures pytest-xdist
         cp "$sdist" "$1/wheels"
         quietly chroot "$1" /venv/bin/pip install --no-index --find-links /wheels setuptools
-        quietly chroot "$1" /venv/bin/pip install --no-cache-dir --no-index --find-links /wheels --no-build-isolation 'pdeathsig[test]'
+        quietly chroot "$1" /venv/bin/pip install --no-cache-dir --no-index --find-links /wheels \
+            --no-build-isolation 'pdeathsig[test]'
         ;;
     *)
         quietly .venv/bin/python -m pip download --only-binary=:all: --dest "$1/wheels" --python-version "${2#python}" \

@@ -14,7 +14,8 @@ python_in "$guest" python3.13
 copy_tests "$guest"
 install -m 755 tests/platforms/init.sh "$guest/init"
 echo "$*" >"$guest/pytest"
-(cd "$guest" && find . -xdev ! -path './usr/share/doc/*' ! -path './usr/share/locale/*' ! -path './wheels/*' ! -path './var/lib/*' |
+(cd "$guest" && find . -xdev ! -path './usr/share/doc/*' ! -path './usr/share/locale/*' \
+    ! -path './wheels/*' ! -path './var/lib/*' |
     cpio --quiet --create --format=newc) >"$cache/initramfs"
 
 # Without virtualization in hardware, qemu emulates the processor, which takes ten times as long.
@@ -31,7 +32,8 @@ for suite in ${KERNELS:-bullseye bookworm trixie sid}; do
     mkdir -p "$work"
     kernel "$suite" "$work"
     rm -f "$work"/*.xml
-    timeout "$((180 * (slowness + 5)))" qemu-system-x86_64 $accel -smp 2 -m 6G -nodefaults -no-user-config -display none -no-reboot \
+    timeout "$((180 * (slowness + 5)))" qemu-system-x86_64 $accel -smp 2 -m 6G \
+        -nodefaults -no-user-config -display none -no-reboot \
         -kernel "$work/vmlinuz" -initrd "$cache/initramfs" -append "console=ttyS0 quiet no_timer_check panic=-1 \
 mitigations=off TESTS_SLOWNESS=$slowness TESTS_AS=${AS:-root,user}" \
         -serial "file:$work/console" -serial "file:$work/results.tar" || true

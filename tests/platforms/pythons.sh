@@ -6,9 +6,11 @@ set -eu
 one_wheel
 tried=0
 failed=0
-for python in ${PYTHONS:-$(ls -d "$HOME"/.pyenv/versions/3.1[0-9]*/bin/python /usr/bin/python3.1[0-9] 2>/dev/null || true)}; do
+found=$(ls -d "$HOME"/.pyenv/versions/3.1[0-9]*/bin/python /usr/bin/python3.1[0-9] 2>/dev/null || true)
+for python in ${PYTHONS:-$found}; do
     "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 18))' || continue
-    "$python" -m venv "$dist/venv" 2>/dev/null || { echo "$python: no venv module, skipped"; rm -rf "$dist/venv"; continue; }
+    "$python" -m venv "$dist/venv" 2>/dev/null ||
+        { echo "$python: no venv module, skipped"; rm -rf "$dist/venv"; continue; }
     package=$wheel
     kind=
     if "$python" -c 'import sys, sysconfig; sys.exit(not sysconfig.get_config_var("Py_GIL_DISABLED"))'; then
