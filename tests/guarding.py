@@ -37,16 +37,16 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def inner_of(outer: int) -> int:
-    """The guard's inner process; the outer one has no other child."""
-    (inner,) = children(outer)
-    return inner
+def reaper_of(monitor: int) -> int:
+    """The guard's reaper; the monitor has no other child."""
+    (reaper,) = children(monitor)
+    return reaper
 
 
 @pytest.fixture(autouse=True)
 def guards_end(nothing_left: None) -> Iterator[None]:
-    """The guard holds none of the pipes by whose EOF a test sees that all below it is gone; it ends a little later. In
-    each file that imports this."""
+    """The guard ends a little later than what is below it: it holds none of the pipes that tell a test of that end.
+    In each file that imports this."""
     yield
     until = time.monotonic() + 5
     while time.monotonic() < until and any("pdeathsig-run" in command for command in descendants(os.getpid()).values()):

@@ -273,7 +273,7 @@ def test_sigpipe_comes_when_the_command_closes_its_stdin(start: Start) -> None:
     tree = start("os.close(0); here('command'); forever()", prefix=guarded())
     tree.process("command")
     with pytest.raises(BrokenPipeError):
-        tree.send("nobody reads")
+        tree.send("into a closed pipe")
     tree.kill()
     assert tree.all_gone()
 
@@ -294,6 +294,6 @@ def test_the_working_directory_is_not_held(start: Start, tmp_path: Path) -> None
     tree = start("os.chdir('/'); here('command'); forever()", prefix=guarded())
     tree.process("command")
     for pid in tree.top.pid, *map(int, Path(f"/proc/{tree.top.pid}/task/{tree.top.pid}/children").read_text().split()):
-        assert os.readlink(f"/proc/{pid}/cwd") in ("/", str(TESTS))  # the outer one may not have got there
+        assert os.readlink(f"/proc/{pid}/cwd") in ("/", str(TESTS))  # the monitor may not have got there yet
     tree.kill()
     assert tree.all_gone()

@@ -1,4 +1,4 @@
-"""pdeathsig-run: when the command ends, or who asked for it, or any part of the guard, nothing is left."""
+"""pdeathsig-run: when the command, a followed process, or either of the guard's two ends, nothing is left."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Start, needs
-from guarding import GUARD, guard, guarded, guards_end, inner_of  # noqa: F401
+from guarding import GUARD, guard, guarded, guards_end, reaper_of  # noqa: F401
 from harness import SLOWNESS, WITHOUT_COMMAND_LINE, Process, Tree, shm_manager
 
-# Starts below itself what gets away otherwise, says who is there, then waits.
+# Starts below itself what gets away otherwise, says what is there, then waits.
 FAMILY = """
 def away(name, *, session=False, twice=False):
     if os.fork() == 0:
@@ -62,26 +62,26 @@ def caller(code: str, *args: str) -> str:
     return f"ARGS, CODE = {args!r}, {code!r}\n{CALLER}"
 
 
-@pytest.mark.parametrize("who", ["caller", "outer", "inner", "command"])
-def test_a_kill_of_anybody_ends_all(start: Start, who: str) -> None:
+@pytest.mark.parametrize("victim", ["caller", "monitor", "reaper", "command"])
+def test_a_kill_of_any_of_them_ends_all(start: Start, victim: str) -> None:
     tree = start(
         caller(FAMILY + "forever()")
-        + "process = subprocess.Popen(command); say('outer', process.pid); process.wait(); say('status', process.returncode); wait()"
+        + "process = subprocess.Popen(command); say('monitor', process.pid); process.wait(); say('status', process.returncode); wait()"
     )
     processes = {name: tree.adopt(pid) for name, pid in (tree.line().split() for _ in range(5))}
-    assert set(processes) == NAMES | {"outer"}
-    processes["inner"] = tree.adopt(str(inner_of(processes["outer"].pid)))
+    assert set(processes) == NAMES | {"monitor"}
+    processes["reaper"] = tree.adopt(str(reaper_of(processes["monitor"].pid)))
     processes["caller"] = tree.adopt(str(tree.top.pid))
-    processes[who].kill()
+    processes[victim].kill()
     for name, process in processes.items():
-        assert name == "caller" != who or process.dies(), name
-    if who != "caller":
+        assert name == "caller" != victim or process.dies(), name
+    if victim != "caller":
         assert tree.event("status") == "-9"
         tree.send()
     assert tree.all_gone()
 
 
-def test_the_story_of_bash_and_watch(start: Start) -> None:
+def test_bash_and_its_watch_end_with_a_killed_caller(start: Start) -> None:
     """bash -c "watch ..." in the foreground of a caller that gets SIGKILL."""
     tree = start(f"""
 process = subprocess.Popen([{GUARD!r}, 'bash', '-c', 'while :; do sleep 1000; done & echo watch $!; wait'])
@@ -93,26 +93,26 @@ forever()
     assert tree.all_gone()
 
 
-@pytest.mark.parametrize("who", ["caller", "outer", "inner", "command"])
-def test_a_kill_of_anybody_ends_all_while_the_command_is_stopped(start: Start, who: str) -> None:
-    """The outer one is stopped then, as the command is."""
+@pytest.mark.parametrize("victim", ["caller", "monitor", "reaper", "command"])
+def test_a_kill_of_any_of_them_ends_all_while_the_command_is_stopped(start: Start, victim: str) -> None:
+    """The monitor is stopped then, as the command is."""
     tree = start(
         caller("double_fork('here(\\'below\\'); forever()'); os.setpgid(0, 0); here('command'); forever()")
-        + "process = subprocess.Popen(command); say('outer', process.pid); forever()"
+        + "process = subprocess.Popen(command); say('monitor', process.pid); forever()"
     )
     processes = {name: tree.adopt(pid) for name, pid in (tree.line().split() for _ in range(3))}
-    processes["inner"] = tree.adopt(str(inner_of(processes["outer"].pid)))
+    processes["reaper"] = tree.adopt(str(reaper_of(processes["monitor"].pid)))
     processes["caller"] = tree.adopt(str(tree.top.pid))
     processes["command"].kill(signal.SIGSTOP)
-    processes["outer"].wait_for_state("T")
-    processes[who].kill()
+    processes["monitor"].wait_for_state("T")
+    processes[victim].kill()
     for name, process in processes.items():
-        assert name == "caller" != who or process.dies(), name
+        assert name == "caller" != victim or process.dies(), name
     tree.kill()
     assert tree.all_gone()
 
 
-def test_a_kill_of_the_group_takes_those_who_left_it_too(start: Start) -> None:
+def test_a_kill_of_the_group_ends_those_that_left_it_too(start: Start) -> None:
     tree = start(FAMILY + "forever()", prefix=guarded(), options={"start_new_session": True})
     family(tree)
     os.killpg(tree.top.pid, signal.SIGKILL)
@@ -143,7 +143,7 @@ while wait():
 @pytest.mark.parametrize(
     "how", ["signal.signal(signal.SIGTERM, signal.SIG_IGN)", "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))"]
 )
-def test_those_who_ignore_sigterm_are_killed_after_the_grace(start: Start, how: str) -> None:
+def test_those_that_ignore_sigterm_are_killed_after_the_grace(start: Start, how: str) -> None:
     tree = start(f"{how}\n{FAMILY}wait(); os._exit(0)", prefix=guarded("--grace", "0.3"))
     processes = family(tree)
     begun = time.monotonic()
@@ -153,7 +153,7 @@ def test_those_who_ignore_sigterm_are_killed_after_the_grace(start: Start, how: 
     assert all(process.dies() for process in processes.values())
 
 
-def test_stopped_ones_hear_sigterm_too(start: Start) -> None:
+def test_stopped_ones_get_sigterm_too(start: Start) -> None:
     tree = start(
         """
 if os.fork() == 0:
@@ -208,7 +208,7 @@ wait()
     assert tree.top.wait(5) == 0
 
 
-def test_who_starts_a_cleanup_and_ends_leaves_it_the_grace(start: Start) -> None:
+def test_a_cleanup_left_behind_has_the_grace(start: Start) -> None:
     tree = start(
         """
 if os.fork() == 0:
@@ -258,11 +258,11 @@ def test_scope_group_leaves_other_groups(start: Start) -> None:
     assert processes["double"].alive()
 
 
-@pytest.mark.parametrize("who", ["outer", "inner"])
-def test_scope_group_when_the_guard_is_killed(start: Start, who: str) -> None:
+@pytest.mark.parametrize("victim", ["monitor", "reaper"])
+def test_scope_group_when_the_guard_is_killed(start: Start, victim: str) -> None:
     tree = start(FAMILY + "forever()", prefix=guarded("--scope", "group"), options={"start_new_session": True})
     processes = family(tree)
-    os.kill({"outer": tree.top.pid, "inner": inner_of(tree.top.pid)}[who], signal.SIGKILL)
+    os.kill({"monitor": tree.top.pid, "reaper": reaper_of(tree.top.pid)}[victim], signal.SIGKILL)
     assert tree.top.wait(10) == -signal.SIGKILL
     assert processes["child"].dies()
     assert processes["command"].dies()
@@ -308,8 +308,8 @@ def start_time(pid: int) -> str:
 @pytest.mark.parametrize("with_start", [False, True])
 def test_another_parent_is_followed_too(start: Start, with_start: bool) -> None:
     other = start("here('other'); forever()").process("other")
-    who = f"{other.pid}:{start_time(other.pid)}" if with_start else f"{other.pid}"
-    tree = start(FAMILY + "forever()", prefix=guarded("--parent", who))
+    parent = f"{other.pid}:{start_time(other.pid)}" if with_start else f"{other.pid}"
+    tree = start(FAMILY + "forever()", prefix=guarded("--parent", parent))
     family(tree)
     other.kill()
     assert tree.all_gone()
@@ -413,7 +413,7 @@ int main(void)
     }
     setsid();
     write(1, ".", 1);
-    for (;;) { /* always somebody else by the time one looks */
+    for (;;) { /* always another process by the time one looks */
         if (fork() > 0)
             _exit(0);
     }
@@ -469,7 +469,7 @@ class Program:
         begun = time.monotonic()
         self.stdin.close()
         assert self.process.wait(15 * SLOWNESS) == 0
-        assert self.stdout.read() == b""  # EOF: nobody is left
+        assert self.stdout.read() == b""  # EOF: none is left
         self.stdout.close()
         return time.monotonic() - begun
 
@@ -489,7 +489,7 @@ def test_a_chain_that_forks_and_exits(compiled: Path) -> None:
     assert program.ends() < 8
 
 
-@pytest.mark.timeout(60 * SLOWNESS)  # who ends at a time limit leaves the bomb
+@pytest.mark.timeout(60 * SLOWNESS)  # a time limit would leave the bomb
 def test_a_fork_bomb_is_put_out(compiled: Path) -> None:
     as_nobody = ["setpriv", "--reuid", "61234", "--regid", "61234", "--clear-groups"] if os.getuid() == 0 else []
     room = 300 if os.getuid() == 0 else 300 + len(os.listdir("/proc"))
@@ -501,7 +501,7 @@ def test_a_fork_bomb_is_put_out(compiled: Path) -> None:
 
 
 def test_what_only_looks_like_a_tracker_is_ended(start: Start) -> None:
-    """A tracker starts nobody; this one does so without end."""
+    """A tracker starts no process; this one does so without end."""
     false = "from x.resource_tracker import main\\n:; trap '' TERM; while :; do sleep 0.05; done"
     tree = start(
         f"false = {false!r}\nsubprocess.Popen(['sh', '-c', false], stderr=subprocess.DEVNULL); say('up')",

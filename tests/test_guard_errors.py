@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import seccomp_deny
 from conftest import Start, needs
-from guarding import GUARD, guarded, guards_end, inner_of  # noqa: F401
+from guarding import GUARD, guarded, guards_end, reaper_of  # noqa: F401
 
 
 def limited(code: str, *command: str) -> subprocess.CompletedProcess[str]:
@@ -109,12 +109,12 @@ if {ending == "thread"}:
     while len(os.listdir('/proc/self/task')) > 1: pass
 else:
     begin()
-say('outer', process.pid)
+say('monitor', process.pid)
 say('status', process.wait()); wait()
 """
     )
     lines = dict(tree.line().split() for _ in range(3))
-    assert set(lines) == {"outer", "command", "double"}
+    assert set(lines) == {"monitor", "command", "double"}
     if ending == "caller":
         tree.kill()
     else:
@@ -125,9 +125,9 @@ say('status', process.wait()); wait()
 
 
 def test_the_guard_stops_and_is_continued(start: Start) -> None:
-    """Somebody stops the inner process: the outer one does not leave it so."""
+    """Another process stops the reaper: the monitor continues it."""
     tree = start("here('command')\nwait(); os._exit(3)", prefix=guarded())
     tree.process("command")
-    os.kill(inner_of(tree.top.pid), signal.SIGSTOP)
+    os.kill(reaper_of(tree.top.pid), signal.SIGSTOP)
     tree.send()
     assert tree.top.wait(10) == 3

@@ -1,4 +1,4 @@
-"""pdeathsig-run in an environment that nobody sane would give it: it runs the command as without it, or says why not."""
+"""pdeathsig-run in a strange environment: it runs the command as without it, or says why not."""
 
 from __future__ import annotations
 
@@ -105,10 +105,10 @@ def test_a_limit_of_zero(limit: str) -> None:
     code = f"""
 import ctypes, os, subprocess, sys
 below = subprocess.Popen(['sleep', '1000'])
-inner = os.getppid()
-outer = int(open(f'/proc/{{inner}}/stat').read().rpartition(')')[2].split()[1])
+reaper = os.getppid()
+monitor = int(open(f'/proc/{{reaper}}/stat').read().rpartition(')')[2].split()[1])
 soft = 3600 if {number} == 0 else 0  # seconds of processor time: 0 means 1 there, and then SIGXCPU
-for pid in (inner, outer):
+for pid in (reaper, monitor):
     assert ctypes.CDLL(None).prlimit(pid, {number}, (ctypes.c_ulong * 2)(soft, soft), None) == 0
 os._exit(3)
 """

@@ -26,7 +26,7 @@ wait()
 
 
 def caller(options: tuple[str, ...], end: str = "os._exit(3)", **keywords: str) -> str:
-    """An actor that starts COMMAND under a guard, says who the guard is, and how it ended."""
+    """An actor that starts COMMAND under a guard, says the PID of the guard, and how it ended."""
     command = [GUARD, *options, "--", "COMMAND"]
     return f"""
 code = 'from actors import *\\n' + {COMMAND + end!r}
@@ -57,7 +57,7 @@ def started(tree: Tree) -> dict[str, Process]:
         name, pid = tree.line().split()
         found[name] = tree.adopt(pid)
     assert set(found) == {"guard", "near", "far"}
-    found["inner"] = tree.adopt(str(children(found["guard"].pid)[0]))
+    found["reaper"] = tree.adopt(str(children(found["guard"].pid)[0]))
     tree.send()
     return found
 
@@ -71,10 +71,10 @@ def test_the_command_s_end_is_mirrored_and_the_rest_lives(start: Start, end: str
     found = started(tree)
     assert tree.event("returncode") == returncode
     assert found["guard"].dies()
-    for name in ("near", "far", "inner"):
+    for name in ("near", "far", "reaper"):
         assert found[name].alive()
     tree.kill()
-    for name in ("near", "far", "inner"):
+    for name in ("near", "far", "reaper"):
         assert found[name].dies()
 
 
@@ -86,64 +86,64 @@ def test_when_the_caller_dies_the_rest_gets_the_signal_and_the_grace(start: Star
     assert [tree.line(), tree.line()] == ["term", "term"]
     assert found["near"].dies()
     assert found["far"].dies()
-    assert found["inner"].dies()
+    assert found["reaper"].dies()
 
 
-def test_it_ends_by_itself_when_nobody_is_left(start: Start) -> None:
+def test_it_ends_by_itself_when_none_is_left(start: Start) -> None:
     tree = start(caller(("--linger", "--signal", "KILL")))
     found = started(tree)
     tree.event("returncode")
     found["near"].kill()
     assert found["near"].dies()
-    assert found["inner"].alive()
+    assert found["reaper"].alive()
     found["far"].kill()
-    assert found["inner"].dies()
+    assert found["reaper"].dies()
     assert tree.top.poll() is None
 
 
-def test_nobody_left_means_no_process_more(start: Start) -> None:
+def test_none_left_means_no_process_more(start: Start) -> None:
     tree = start(f"p = subprocess.Popen([{GUARD!r}, '--linger', 'true']); say(p.wait()); say(p.pid); wait()")
     assert tree.line() == "0"
-    outer = tree.line()
-    assert not Path(f"/proc/{outer}").exists()
+    monitor = tree.line()
+    assert not Path(f"/proc/{monitor}").exists()
     assert children(tree.top.pid) == []
     tree.send()
     assert tree.all_gone()
 
 
 def test_a_kill_of_the_guard_while_the_command_runs_ends_all(start: Start) -> None:
-    for who in ("guard", "inner"):
+    for victim in ("guard", "reaper"):
         tree = start(caller(("--linger", "--grace", "60")))
         found = {}
         for _ in range(3):
             name, pid = tree.line().split()
             found[name] = tree.adopt(pid)
-        found["inner"] = tree.adopt(str(children(found["guard"].pid)[0]))
-        found[who].kill()
+        found["reaper"] = tree.adopt(str(children(found["guard"].pid)[0]))
+        found[victim].kill()
         for process in found.values():
             assert process.dies()
         tree.kill()
 
 
-def test_the_outer_one_ends_what_is_left_if_the_inner_one_is_killed_before_it_has_gone(start: Start) -> None:
-    """Held by us, it has not heard yet that the command has ended."""
+def test_the_monitor_ends_what_is_left_if_the_reaper_is_killed_before_the_monitor_has_exited(start: Start) -> None:
+    """Traced and stopped, the monitor does not know yet that the command has ended."""
     tree = start(caller(("--linger", "--grace", "60")))
     found = {}
     for _ in range(3):
         name, pid = tree.line().split()
         found[name] = tree.adopt(pid)
-    outer = found["guard"].pid
-    inner = found["inner"] = tree.adopt(str(children(outer)[0]))
-    before = pipes(inner)
-    assert libc.ptrace(PTRACE_SEIZE, outer, 0, 0) == 0
-    assert libc.ptrace(PTRACE_INTERRUPT, outer, 0, 0) == 0
-    os.waitpid(outer, WALL)
+    monitor = found["guard"].pid
+    reaper = found["reaper"] = tree.adopt(str(children(monitor)[0]))
+    before = pipes(reaper)
+    assert libc.ptrace(PTRACE_SEIZE, monitor, 0, 0) == 0
+    assert libc.ptrace(PTRACE_INTERRUPT, monitor, 0, 0) == 0
+    os.waitpid(monitor, WALL)
     tree.send()
-    while pipes(inner) == before:  # of them, the one that is the outer one's is closed when it lingers
+    while pipes(reaper) == before:  # it closes its end of the monitor's pipe when it lingers
         os.sched_yield()
-    inner.kill()
-    assert inner.dies()
-    assert libc.ptrace(PTRACE_DETACH, outer, 0, 0) == 0
+    reaper.kill()
+    assert reaper.dies()
+    assert libc.ptrace(PTRACE_DETACH, monitor, 0, 0) == 0
     assert tree.event("returncode") == "3"
     assert found["near"].dies()
     assert found["far"].dies()
@@ -155,7 +155,7 @@ def test_the_lingering_one_holds_none_of_the_command_s_descriptors(start: Start)
     found = started(tree)
     tree.event("returncode")
     descriptors = {
-        os.readlink(f"/proc/{found['inner'].pid}/fd/{fd}") for fd in os.listdir(f"/proc/{found['inner'].pid}/fd")
+        os.readlink(f"/proc/{found['reaper'].pid}/fd/{fd}") for fd in os.listdir(f"/proc/{found['reaper'].pid}/fd")
     }
     ours = {os.readlink(f"/proc/{tree.top.pid}/fd/{fd}") for fd in (0, 1)}
     assert not descriptors & ours
@@ -169,11 +169,11 @@ def test_signals_from_others_do_not_end_it(start: Start, sig: signal.Signals) ->
     tree = start(caller(("--linger", "--signal", "KILL")))
     found = started(tree)
     tree.event("returncode")
-    found["inner"].kill(sig)
-    found["inner"].kill(signal.SIGSTOP)
-    found["inner"].wait_for_state("T")
-    found["inner"].kill(signal.SIGCONT)
-    found["inner"].wait_for_state("S")
+    found["reaper"].kill(sig)
+    found["reaper"].kill(signal.SIGSTOP)
+    found["reaper"].wait_for_state("T")
+    found["reaper"].kill(signal.SIGCONT)
+    found["reaper"].wait_for_state("S")
     assert found["near"].alive()
     assert found["far"].alive()
     tree.kill()
@@ -216,12 +216,12 @@ thread = threading.Thread(target=begin); thread.start(); thread.join(); forever(
 
 @pytest.mark.parametrize("scope", ["group", "child"])
 def test_other_scopes(start: Start, scope: str) -> None:
-    """Of a group lives who is in it, and is ended later; nobody else is looked after."""
+    """A member of the group lives, and is ended later; the guard ends no other process."""
     tree = start(caller(("--linger", "--signal", "KILL", "--scope", scope)))
     found = started(tree)
     tree.event("returncode")
     assert found["near"].alive()
-    assert found["inner"].dies() if scope == "child" else found["inner"].alive()
+    assert found["reaper"].dies() if scope == "child" else found["reaper"].alive()
     tree.kill()
     assert found["near"].alive() if scope == "child" else found["near"].dies()
     assert found["far"].alive()

@@ -116,7 +116,7 @@ def test_without_proc(start: Start, as_init: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_who_may_not_be_ended_is_named_once(root: None, hidden: bool) -> None:
+def test_what_may_not_be_ended_is_named_once(root: None, hidden: bool) -> None:
     """A set-user-ID-root program below an ordinary user's command."""
     copy = shutil.copy(GUARD, f"/tmp/pdeathsig-run-{os.getpid()}")
     become_root = shutil.copy(shutil.which("setpriv") or "", f"/tmp/setpriv-{os.getpid()}")

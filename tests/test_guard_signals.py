@@ -115,14 +115,14 @@ def test_no_room_to_queue_signals(start: Start) -> None:
 import resource
 resource.setrlimit(RLIMIT_SIGPENDING, (0, 0))
 process = subprocess.Popen([{GUARD!r}, '--grace', '0.2', sys.executable, '-c', {"from actors import *" + LISTENER + "while True: say('got', int(signal.sigwait(ALL)))"!r}])
-say('outer', process.pid)
+say('monitor', process.pid)
 forever()
 """
     )
-    outer = tree.adopt(tree.event("outer"))
+    monitor = tree.adopt(tree.event("monitor"))
     tree.process("command")
     for sig in signal.SIGUSR1, signal.SIGTERM, signal.SIGRTMIN:
-        outer.kill(sig)
+        monitor.kill(sig)
         assert tree.event("got") == str(int(sig))
     tree.kill()
     assert tree.all_gone()

@@ -106,9 +106,9 @@ def counting(*names: str) -> list[str]:
     return [sys.executable, "-S", "-c", COUNT, " ".join(names)]
 
 
-def total(terminal: Terminal, outer: int) -> str:
+def total(terminal: Terminal, monitor: int) -> str:
     """What has arrived by when a later signal, sent by way of the guard, arrives."""
-    os.kill(outer, signal.SIGUSR1)
+    os.kill(monitor, signal.SIGUSR1)
     return terminal.see(r"<total (\d+) >")[1]
 
 

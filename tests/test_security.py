@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import Start, needs
-from guarding import GUARD, guarded, guards_end, inner_of  # noqa: F401
+from guarding import GUARD, guarded, guards_end, reaper_of  # noqa: F401
 from harness import Process, environment, run
 
 import pdeathsig
@@ -284,16 +284,16 @@ needs_x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="system ca
 def test_a_root_guard_cannot_be_steered_by_its_command_s_user(root: None, user_python: str) -> None:
     """Signals, forged messages, descriptors, memory and limits are refused, for the caller too."""
     dropped = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", user_python, "-c", HOSTILE]
-    script = 'read caller outer inner; exec "$@" "$outer" "$caller" "$outer" "$inner"'
+    script = 'read caller monitor reaper; exec "$@" "$monitor" "$caller" "$monitor" "$reaper"'
     pipe = subprocess.PIPE
     with pdeathsig.Popen(
         ["sh", "-c", script, "sh", *dropped], scope="tree", stdin=pipe, stdout=pipe, text=True, cwd="/"
     ) as process:
         assert process.stdin is not None and process.stdout is not None
-        inner = inner_of(process.pid)
-        process.stdin.write(f"{os.getpid()} {process.pid} {inner}\n")
+        reaper = reaper_of(process.pid)
+        process.stdin.write(f"{os.getpid()} {process.pid} {reaper}\n")
         process.stdin.flush()
-        for pid in (os.getpid(), process.pid, inner):
+        for pid in (os.getpid(), process.pid, reaper):
             assert process.stdout.readline() == f"{pid} []\n"
         assert process.stdout.readline() == "end\n"
         process.stdin.close()
@@ -334,18 +334,19 @@ def test_forged_messages_to_the_guard_reach_no_other_process(start: Start) -> No
         """
 import random, struct
 chance = random.Random(1)
-signal.signal(64, signal.SIG_IGN)  # what is no word of theirs is passed on
+signal.signal(64, signal.SIG_IGN)  # what is no message of theirs is passed on
 bystander = int(wait())
-inner = os.getppid()
-outer = int(open(f'/proc/{inner}/stat').read().rpartition(')')[2].split()[1])
+reaper = os.getppid()
+monitor = int(open(f'/proc/{reaper}/stat').read().rpartition(')')[2].split()[1])
 for _ in range(300):
-    for target, sender in ((inner, outer), (outer, inner)):
-        word = chance.choice([1 << 28, 1 << 29, 1 << 30, 0x40000002, chance.getrandbits(31)])
-        if word >> 28 & 1: word = 1 << 28 | chance.randrange(65) << 22 | chance.choice([bystander, os.getpid(), 1])
-        info = ctypes.create_string_buffer(struct.pack('iiiiiiII', 64, 0, -1, 0, sender, 0, word,
+    for target, sender in ((reaper, monitor), (monitor, reaper)):
+        # as in c_src/guard/messages.c
+        pid = chance.choice([bystander, os.getpid(), 1])
+        fields = chance.randrange(8) | chance.randrange(65) << 3 | pid << 10
+        info = ctypes.create_string_buffer(struct.pack('iiiiiiII', 64, 0, -64, 0, sender, 0, fields,
             chance.getrandbits(32)), 128)
         libc.syscall(129, target, 64, info)
-    libc.syscall(62, outer, 18)  # whatever has stopped it
+    libc.syscall(62, monitor, 18)  # whatever has stopped it
 say('sent')
 forever()
 """,

@@ -1,5 +1,4 @@
-/* The command: a child of the inner process, as it would be without a guard: its signals, descriptors and environment
- * are those that we were given. */
+/* The command: a child of the reaper. Its signals, descriptors and environment are as they would be without a guard. */
 #include "guard.h"
 
 #include <fcntl.h>
@@ -10,9 +9,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { PATH_MAX_HERE = 4096 };
+enum { LONGEST_PATH = 4096 };
 
-/* What subprocess would try in turn. */
+/* What subprocess would try in turn. They come in one packet, so they are all here or none is. */
 void receive_executables(struct guard *guard)
 {
     int fd = guard->options.control;
@@ -21,11 +20,8 @@ void receive_executables(struct guard *guard)
     long length = sys6(SYS_recvfrom, fd, 0, 0, MSG_PEEK | MSG_TRUNC, 0, 0);
     if (length <= 0)
         fail(guard, length < 0 ? (int)-length : EPIPE, "--control");
-    long at = sys6(SYS_mmap, 0, length + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at < 0 && at > -4096)
-        fail(guard, (int)-at, "mmap");
-    guard->executables = (char *)at;
-    sys6(SYS_recvfrom, fd, at, length, 0, 0, 0);
+    guard->executables = (char *)map_or_fail(guard, (size_t)length + 1, MAP_PRIVATE);
+    sys6(SYS_recvfrom, fd, (long)guard->executables, length, 0, 0, 0);
 }
 
 static long execute(const struct guard *guard, const char *path)
@@ -33,7 +29,7 @@ static long execute(const struct guard *guard, const char *path)
     return sys3(SYS_execve, path, guard->options.command, guard->environment);
 }
 
-static bool absent(long error)
+static bool is_absent(long error)
 {
     return error == -ENOENT || error == -ENOTDIR;
 }
@@ -44,7 +40,7 @@ static int try_executables(const struct guard *guard)
     long error = -ENOENT, first = 0;
     for (const char *path = guard->executables; *path != '\0';) {
         error = execute(guard, path);
-        if (!absent(error) && first == 0)
+        if (!is_absent(error) && first == 0)
             first = error;
         while (*path++ != '\0')
             ;
@@ -52,8 +48,8 @@ static int try_executables(const struct guard *guard)
     return (int)-(first != 0 ? first : error);
 }
 
-/* A script without #! is the shell's, as with execvp(3). */
-static long execute_or_read(const struct guard *guard, char *path)
+/* A script without #! is run by the shell, as execvp(3) does. */
+static long execute_or_interpret(const struct guard *guard, char *path)
 {
     long error = execute(guard, path);
     if (error != -ENOEXEC)
@@ -87,13 +83,13 @@ static const char *search_path(const struct guard *guard)
 /* execvp(3) */
 static int try_path(const struct guard *guard)
 {
-    char *name = guard->options.command[0], path[PATH_MAX_HERE];
+    char *name = guard->options.command[0], path[LONGEST_PATH];
     size_t length = 0;
     bool has_slash = false;
     for (; name[length] != '\0'; length++)
         has_slash = has_slash || name[length] == '/';
     if (has_slash || length == 0)
-        return (int)-execute_or_read(guard, name);
+        return (int)-execute_or_interpret(guard, name);
     long error = -ENOENT;
     for (const char *directory = search_path(guard);; directory++) {
         size_t end = 0;
@@ -106,10 +102,10 @@ static int try_path(const struct guard *guard)
             if (end > 0)
                 *at++ = '/';
             add_text(at, name);
-            long r = execute_or_read(guard, path);
-            if (!absent(r) && error == -ENOENT)
+            long r = execute_or_interpret(guard, path);
+            if (!is_absent(r) && error == -ENOENT)
                 error = r;
-            if (r != -EACCES && !absent(r))
+            if (r != -EACCES && !is_absent(r))
                 break;
         }
         directory += end;
@@ -119,45 +115,60 @@ static int try_path(const struct guard *guard)
     return (int)-error;
 }
 
-static void give_back(const struct guard *guard)
+static void restore_inherited_state(const struct guard *guard)
 {
     unsigned long ignore[8] = {(unsigned long)SIG_IGN};
     if (guard->sigchld_was_ignored)
         sys4(SYS_rt_sigaction, SIGCHLD, ignore, NULL, sizeof(uint64_t));
     if (guard->limit_was_raised)
         sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, &guard->limit, NULL);
-    for (int sig = SIGINT; sig <= SIGQUIT; sig++) {
-        if (guard->early & bit(sig))
-            sys2(SYS_kill, sys0(SYS_getpid), sig);
-    }
     set_mask(guard->mask);
 }
 
-static _Noreturn void become_the_command(struct guard *guard)
+static _Noreturn void become_command(struct guard *guard)
 {
-    must_prctl(guard, PR_SET_PDEATHSIG, SIGKILL);
-    if (sys0(SYS_getppid) != guard->inner)
-        leave(NOT_STARTED);
-    give_back(guard);
+    prctl_or_fail(guard, PR_SET_PDEATHSIG, SIGKILL);
+    if (sys0(SYS_getppid) != guard->reaper)
+        exit_with(NOT_STARTED);
+    restore_inherited_state(guard);
     int error;
     if (guard->options.executable != NULL)
         error = (int)-execute(guard, guard->options.executable);
     else
         error = guard->executables != NULL ? try_executables(guard) : try_path(guard);
-    report_failure(guard, EXEC_FAILED, error);
+    report(guard, EXEC_FAILED, error);
     if (guard->options.control < 0)
-        say(STDERR_FILENO, guard->options.command[0], ": ", error_text(error), NULL);
-    leave(error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE);
+        print_line(STDERR_FILENO, guard->options.command[0], ": ", error_text(error), NULL);
+    exit_with(error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE);
+}
+
+void note_early_signals(struct guard *guard)
+{
+    uint64_t pending = 0;
+    sys2(SYS_rt_sigpending, &pending, sizeof pending);
+    guard->early |= pending & (signal_bit(SIGINT) | signal_bit(SIGQUIT));
 }
 
 /* Returns when it is the command, or has said why it is not. */
 void start_command(struct guard *guard)
 {
-    note_early(guard);
+    note_early_signals(guard);
     long pid = sys5(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0);
     if (pid < 0)
         fail(guard, (int)-pid, "fork");
     if (pid == 0)
-        become_the_command(guard);
-    guard->child = (pid_t)pid;
+        become_command(guard);
+    guard->child.pid = (pid_t)pid;
+    for (int sig = SIGINT; sig <= SIGQUIT; sig++) {
+        if (guard->early & signal_bit(sig))
+            signal_command(guard, &(struct signal){.number = sig});
+    }
+}
+
+/* The only function by which the command gets a signal while it runs, and the only place to translate one (guard.h). A
+ * command that has ended gets none: its PID may be another's. */
+void signal_command(const struct guard *guard, const struct signal *signal)
+{
+    if (guard->child.state != CHILD_ENDED)
+        forward_signal(guard->child.pid, signal);
 }

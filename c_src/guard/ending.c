@@ -1,81 +1,36 @@
-/* Ending all that is below this process, which is its reaper. */
+/* Ending all that is below this process, which is a subreaper. */
 #include "guard.h"
 
-#include <fcntl.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #define MS INT64_C(1000000)
 
 /* Rounds of SIGKILL before the tree is stopped first: it grows faster than it dies. */
 enum { PLAIN_ROUNDS = 2, STOPPING_PASSES = 50 };
-/* For a plain round, and at least for asking: among those who leave us no time, each look at one takes long. */
+/* For a plain round, and at least for asking: where thousands take the processor, each look at one takes long. */
 static const int64_t ROUND_TIME = 200 * MS;
-/* After SIGKILL, in nanoseconds: for a resource tracker to clean up when the others are gone; for those that we may not
- * signal, or reap; for those that the kernel does not let go. */
+/* After SIGKILL: for a resource tracker to clean up when the others are gone; for those that may not be signalled, or
+ * reaped; for those that wait in the kernel. */
 static const int64_t LONGEST_WAIT = 600 * MS;
 static const int64_t TRACKER_TIME = 2000 * MS, DENIED_TIME = 1000 * MS, STUCK_TIME = 10000 * MS;
 
-struct sweep {
+/* One walk over all that is in scope. */
+struct scan {
     struct guard *guard;
     int sig;       /* 0: just look */
     int64_t until; /* then it is cut short; 0: never */
-    bool spare_trackers, name_them, only_dead, cut_short;
+    bool spare_trackers, name_survivors, only_dead, cut_short;
     int living, trackers, denied;
-    uint64_t digest;
-    pid_t other; /* one that is not our child: we are not told of its end */
+    uint64_t digest; /* of PIDs and start times: the same twice means the same processes */
+    pid_t other;     /* one that is no child of ours: no SIGCHLD tells of its end */
 };
-
-int64_t now_ns(void)
-{
-    struct timespec now;
-    sys2(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 * MS + now.tv_nsec;
-}
-
-static void note_end(struct guard *guard, const siginfo_t *info)
-{
-    if (info->si_pid == guard->child && !guard->child_ended) { /* its PID may since be another's */
-        guard->child_ended = true;
-        guard->status = *info;
-    }
-}
-
-int reap_one(struct guard *guard, pid_t *pid)
-{
-    siginfo_t info;
-    info.si_pid = 0;
-    long r = sys5(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG, NULL);
-    if (r < 0 || info.si_pid == 0)
-        return r == -ECHILD ? -1 : 0;
-    note_end(guard, &info);
-    *pid = info.si_pid;
-    return 1;
-}
-
-enum left reap(struct guard *guard, void (*stopped_or_continued)(struct guard *guard, const siginfo_t *info))
-{
-    for (int i = 0; i < REAP_AT_ONCE; i++) {
-        siginfo_t info;
-        info.si_pid = 0;
-        int what = WEXITED | WNOHANG | (stopped_or_continued != NULL ? WSTOPPED | WCONTINUED : 0);
-        long r = sys5(SYS_waitid, P_ALL, 0, &info, what, NULL);
-        if (r < 0 || info.si_pid == 0)
-            return r == -ECHILD ? NOBODY : SOMEBODY;
-        if (info.si_code == CLD_STOPPED || info.si_code == CLD_CONTINUED)
-            stopped_or_continued(guard, &info);
-        else
-            note_end(guard, &info);
-    }
-    return MORE_TO_REAP;
-}
 
 static bool in_scope(const struct guard *guard, const struct process *process)
 {
     switch (guard->options.scope) {
     case SCOPE_CHILD:
-        return process->pid == guard->child;
+        return process->pid == guard->child.pid;
     case SCOPE_GROUP:
         return process->group == guard->group;
     default:
@@ -83,7 +38,7 @@ static bool in_scope(const struct guard *guard, const struct process *process)
     }
 }
 
-static void name(const struct guard *guard, const struct process *process, const char *why)
+static void print_survivor(const struct guard *guard, const struct process *process, const char *why)
 {
     char number[24];
     add_number(number, (uint64_t)process->pid);
@@ -92,42 +47,37 @@ static void name(const struct guard *guard, const struct process *process, const
 
 static void visit(struct walk *walk, const struct process *process, int pidfd)
 {
-    struct sweep *sweep = walk->with;
-    walk->over = sweep->until != 0 && now_ns() > sweep->until;
-    if (!in_scope(sweep->guard, process))
+    struct scan *scan = walk->with;
+    walk->over = scan->until != 0 && now_ns() > scan->until;
+    if (!in_scope(scan->guard, process))
         return;
-    sweep->living++;
-    sweep->digest += (uint64_t)process->pid * (uint64_t)process->pid + process->start;
+    scan->living++;
+    scan->digest += (uint64_t)process->pid * (uint64_t)process->pid + process->start;
     if (process->parent != walk->root)
-        sweep->other = process->pid;
-    if (sweep->name_them)
-        name(sweep->guard, process, process->state == 'D' ? "it is in the kernel" : "not permitted");
-    if (sweep->sig == 0)
+        scan->other = process->pid;
+    if (scan->name_survivors)
+        print_survivor(scan->guard, process, process->state == 'D' ? "it is in the kernel" : "not permitted");
+    if (scan->sig == 0)
         return;
-    if (sweep->spare_trackers && process_tracker(process) != NO_TRACKER) {
-        sweep->trackers++;
+    if (scan->spare_trackers && process_tracker(process) != NO_TRACKER) {
+        scan->trackers++;
         return;
     }
-    if (process_signal(process, pidfd, sweep->sig) == -EPERM)
-        sweep->denied++;
-    else if (sweep->sig != SIGKILL && sweep->sig != SIGSTOP)
-        process_signal(process, pidfd, SIGCONT); /* a stopped one is to hear it too */
+    if (process_signal(process, pidfd, scan->sig) == -EPERM)
+        scan->denied++;
+    else if (scan->sig != SIGKILL && scan->sig != SIGSTOP)
+        process_signal(process, pidfd, SIGCONT); /* a stopped one must act on it too */
 }
 
-static bool is_our_child(pid_t pid)
-{
-    return sys5(SYS_waitid, P_PID, pid, NULL, WEXITED | WNOHANG | WNOWAIT, NULL) == 0;
-}
-
-/* Where /proc does not show them (hidepid, or none): waitid(2) knows our children, one number at a time. Their
- * children become ours as they die. */
+/* Where /proc does not show them (hidepid, or no /proc): waitid(2) knows the children, one number at a time. Their
+ * children follow as they die. */
 static void visit_unseen(struct walk *walk)
 {
     enum { LAST_PID = 4194304 };
-    struct guard *guard = ((struct sweep *)walk->with)->guard;
+    struct guard *guard = ((struct scan *)walk->with)->guard;
     pid_t first = 2, last = LAST_PID;
     if (guard->options.scope == SCOPE_CHILD)
-        first = last = guard->child;
+        first = last = guard->child.pid;
     for (pid_t pid = first; pid <= last; pid++) {
         if (is_our_child(pid)) {
             struct process process = {.pid = pid, .parent = walk->root, .state = '?'};
@@ -137,15 +87,7 @@ static void visit_unseen(struct walk *walk)
     }
 }
 
-/* There are children, and all of them live. */
-static bool none_has_ended(void)
-{
-    siginfo_t info;
-    info.si_pid = 0;
-    return sys5(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT, NULL) == 0 && info.si_pid == 0;
-}
-
-/* With nobody to be reaped, it means that the dead have a tracer who does not let go of them (ptrace(2)). */
+/* If none of them can be reaped, another process traces them, and has not let go (ptrace(2)). */
 static bool all_dead(const struct links *listed)
 {
     struct process process;
@@ -156,18 +98,18 @@ static bool all_dead(const struct links *listed)
     return listed->count > 0;
 }
 
-static void sweep_once(struct sweep *sweep)
+static void scan_once(struct scan *scan)
 {
-    struct walk walk = {.signals = sweep->sig != 0, .stops = sweep->sig == SIGSTOP, .visit = visit, .with = sweep};
+    struct walk walk = {.signals = scan->sig != 0, .stops = scan->sig == SIGSTOP, .visit = visit, .with = scan};
     walk.root = walk.reaper = (pid_t)sys0(SYS_getpid);
-    sweep->living = sweep->trackers = sweep->denied = sweep->other = 0;
-    sweep->digest = 0;
+    scan->living = scan->trackers = scan->denied = scan->other = 0;
+    scan->digest = 0;
     int visited = tree_walk(&walk);
-    sweep->cut_short = walk.over;
-    if (visited == 0 && none_has_ended())
-        visited = tree_walk(&walk); /* it may have come while we walked: the scan takes seconds */
-    sweep->only_dead = visited == 0 && all_dead(&walk.found) && none_has_ended();
-    if (visited < 0 || (visited == 0 && !sweep->only_dead && none_has_ended()))
+    scan->cut_short = walk.over;
+    if (visited == 0 && all_children_live())
+        visited = tree_walk(&walk); /* one may have become a child meanwhile: without /proc the scan takes seconds */
+    scan->only_dead = visited == 0 && all_dead(&walk.found) && all_children_live();
+    if (visited < 0 || (visited == 0 && !scan->only_dead && all_children_live()))
         visit_unseen(&walk);
     links_free(&walk.found);
 }
@@ -175,57 +117,57 @@ static void sweep_once(struct sweep *sweep)
 bool nothing_left(struct guard *guard)
 {
     if (guard->options.scope == SCOPE_CHILD)
-        return guard->child_ended;
-    if (sys5(SYS_waitid, P_ALL, 0, NULL, WEXITED | WNOHANG | WNOWAIT, NULL) == -ECHILD)
+        return guard->child.state == CHILD_ENDED;
+    if (no_child_left())
         return true;
     if (guard->options.scope == SCOPE_TREE)
         return false;
-    struct sweep sweep = {.guard = guard};
-    sweep_once(&sweep);
-    return sweep.living == 0;
+    struct scan scan = {.guard = guard};
+    scan_once(&scan);
+    return scan.living == 0;
 }
 
 void ask_to_end(struct guard *guard, int64_t until)
 {
-    struct sweep sweep = {.guard = guard, .sig = guard->options.sig, .spare_trackers = true};
+    struct scan scan = {.guard = guard, .sig = guard->options.sig, .spare_trackers = true};
     const int64_t at_least = now_ns() + ROUND_TIME;
-    sweep.until = until > at_least ? until : at_least;
-    sweep_once(&sweep);
+    scan.until = until > at_least ? until : at_least;
+    scan_once(&scan);
 }
 
-int watch_one(struct guard *guard)
+int open_group_member(struct guard *guard)
 {
     if (guard->options.scope != SCOPE_GROUP)
         return -1;
-    struct sweep sweep = {.guard = guard};
-    sweep_once(&sweep);
-    return sweep.other == 0 ? -1 : (int)sys2(SYS_pidfd_open, sweep.other, 0);
+    struct scan scan = {.guard = guard};
+    scan_once(&scan);
+    return scan.other == 0 ? -1 : (int)sys2(SYS_pidfd_open, scan.other, 0);
 }
 
-/* What is stopped cannot fork: when two passes see the same, that is all there is. */
+/* What is stopped cannot fork: when two passes see the same processes, those are all. */
 static void stop_all(struct guard *guard, bool spare_trackers)
 {
-    struct sweep sweep = {.guard = guard, .sig = SIGSTOP, .spare_trackers = spare_trackers};
+    struct scan scan = {.guard = guard, .sig = SIGSTOP, .spare_trackers = spare_trackers};
     uint64_t before = 0;
     for (int i = 0; i < STOPPING_PASSES; i++) {
-        sweep_once(&sweep);
-        if (sweep.digest == before)
+        scan_once(&scan);
+        if (scan.digest == before)
             break;
-        before = sweep.digest;
+        before = scan.digest;
     }
 }
 
-/* Until nobody is left (true), or for so long nobody has ended. */
+/* Until none is left (true), or until none has ended for so long. */
 static bool wait_for_ends(struct guard *guard, int64_t quiet_ns)
 {
-    const uint64_t sigchld = bit(SIGCHLD);
+    const uint64_t sigchld = signal_bit(SIGCHLD);
     const struct timespec quiet = {.tv_sec = 0, .tv_nsec = quiet_ns};
     const int64_t until = now_ns() + LONGEST_WAIT;
     for (;;) {
-        enum left left = reap(guard, NULL);
-        if (left == NOBODY || (guard->options.scope == SCOPE_CHILD && guard->child_ended))
+        enum remaining remaining = reap(guard, NULL);
+        if (remaining == NONE_LEFT || (guard->options.scope == SCOPE_CHILD && guard->child.state == CHILD_ENDED))
             return true;
-        if (left == MORE_TO_REAP && now_ns() < until)
+        if (remaining == MORE_TO_REAP && now_ns() < until)
             continue;
         if (sys4(SYS_rt_sigtimedwait, &sigchld, NULL, &quiet, sizeof sigchld) == -EAGAIN || now_ns() > until)
             return nothing_left(guard);
@@ -236,7 +178,7 @@ bool end_at_once(struct guard *guard)
 {
     const int64_t begun = now_ns();
     int64_t quiet_ns = 4 * MS, others_gone = 0, only_dead = 0;
-    struct sweep sweep = {.guard = guard, .sig = SIGKILL, .spare_trackers = true};
+    struct scan scan = {.guard = guard, .sig = SIGKILL, .spare_trackers = true};
     if (nothing_left(guard))
         return true;
     if (guard->options.scope == SCOPE_TREE)
@@ -245,32 +187,32 @@ bool end_at_once(struct guard *guard)
         return true;
     for (int round = 1;; round++) {
         if (round > PLAIN_ROUNDS)
-            stop_all(guard, sweep.spare_trackers);
-        sweep.until = round > PLAIN_ROUNDS ? 0 : now_ns() + ROUND_TIME;
-        sweep_once(&sweep);
-        if (sweep.cut_short && guard->options.scope == SCOPE_TREE)
+            stop_all(guard, scan.spare_trackers);
+        scan.until = round > PLAIN_ROUNDS ? 0 : now_ns() + ROUND_TIME;
+        scan_once(&scan);
+        if (scan.cut_short && guard->options.scope == SCOPE_TREE)
             kill_groups(guard);
         if (wait_for_ends(guard, quiet_ns))
             return true;
-        if (sweep.cut_short)
+        if (scan.cut_short)
             continue; /* what it counted is not all */
         const int64_t now = now_ns();
-        if (sweep.trackers > 0 && sweep.trackers == sweep.living) {
+        if (scan.trackers > 0 && scan.trackers == scan.living) {
             others_gone = others_gone != 0 ? others_gone : now;
-            sweep.spare_trackers = now - others_gone < TRACKER_TIME;
+            scan.spare_trackers = now - others_gone < TRACKER_TIME;
         } else if (now - begun > 2 * TRACKER_TIME) {
-            sweep.spare_trackers = false; /* it starts others, as no tracker does */
+            scan.spare_trackers = false; /* it starts others, as no tracker does */
         }
-        only_dead = !sweep.only_dead ? 0 : only_dead != 0 ? only_dead : now;
+        only_dead = !scan.only_dead ? 0 : only_dead != 0 ? only_dead : now;
         if (now - begun > STUCK_TIME || (only_dead != 0 && now - only_dead > DENIED_TIME) ||
-            (sweep.living > 0 && sweep.denied == sweep.living && now - begun > DENIED_TIME))
+            (scan.living > 0 && scan.denied == scan.living && now - begun > DENIED_TIME))
             break;
         if (quiet_ns < 256 * MS)
             quiet_ns *= 2;
     }
-    sweep.sig = 0;
-    sweep.until = 0;
-    sweep.name_them = true;
-    sweep_once(&sweep);
-    return sweep.living == 0;
+    scan.sig = 0;
+    scan.until = 0;
+    scan.name_survivors = true;
+    scan_once(&scan);
+    return scan.living == 0;
 }

@@ -1,17 +1,55 @@
-/* The guard: a program that starts a command and lets nothing below it outlive it, nor the process that asked for it.
+/* pdeathsig-run, the guard: it starts a command. It ends everything below it when the command ends, or when the process
+ * that started the guard ends.
  *
- * It is two processes. The outer one is what the caller sees: it passes signals on, stops when the command stops, ends
- * as the command ended. The inner one is the command's parent, and the reaper of all that is below; it leads a session
- * of its own, so that no kill of the caller's group takes both. Each ends everything when the other dies: the inner one
- * is told by its parent-death signal, the outer one is the next reaper up.
+ *   caller -- monitor -- reaper -- command -- ...
  *
- *   caller - outer - inner - command - ...
+ * The guard is two processes. The monitor is what the caller sees: it passes signals on, stops when the command stops,
+ * and ends as the command ended. The reaper is the command's parent, and the subreaper of everything below. It leads a
+ * session of its own, so that no kill of the caller's group hits both. Each ends everything when the other dies: the
+ * reaper has a parent-death signal, and the monitor is the next subreaper up.
  *
- * With --linger, when the command has ended and others go on, the outer one ends as the command did, and the inner one
- * stays their reaper until they or the caller are gone.
  *
- * Rules of this house: no libc (sys.h); once the command runs, nothing may end the guard but the end of its work: it
- * may warn, never bail out. */
+ * The road of a signal
+ *
+ *   sent to the monitor         monitor: forward_signal() ------> reaper: signal_command() --> command
+ *   SIGCONT to the monitor      monitor: CONTINUE_COMMAND ------> reaper: signal_command() --> command
+ *   before there is a command   monitor and reaper: note_early -> reaper: signal_command() --> command
+ *   request on the socket       ........................ library: reaper: signal_command() --> command
+ *   key on the terminal         the kernel signals the caller's group ------------------------> command
+ *                               monitor: TERMINAL_SIGNAL -------> reaper, for when the command has ended
+ *
+ * 1. Only the monitor knows where a signal comes from. Only the reaper may translate one, in signal_command(). The
+ *    monitor sends the number on as a real signal: as SIGKILL it would kill the reaper, as SIGSTOP stop it, and as
+ *    SIGCHLD or from another sender the reaper ignores it. (test_guard_signals.py: test_each_is_forwarded_once)
+ * 2. The command gets a signal by signal_command() alone, until everything is ended: then ending.c signals all that is
+ *    in scope. (test_guard_protocol.py: test_one_function_signals_the_command)
+ * 3. A key on the terminal never passes through the guard: what signal_command() does cannot hold for it.
+ * 4. A message between the two has an si_code of its own, so no signal that a user queues is taken for one.
+ *    (test_guard_protocol.py: test_a_queued_value_is_no_message)
+ * 5. Once the command runs, nothing but the end of its work may end the guard: it may warn, but not fail.
+ *
+ *
+ * The states of the reaper (enum phase)
+ *
+ *   RUNNING    the command runs             -> LINGERING  the command has ended, with --linger others go on
+ *                                           -> ASKED      the command, or a followed process, has ended
+ *   LINGERING  the monitor has exited       -> ASKED      a followed process has ended
+ *                                           -> KILLING    no process is left
+ *   ASKED      all have had --signal        -> KILLING    the grace is over, or no process is left
+ *   KILLING    all get SIGKILL; then the reaper exits as the command did
+ *
+ *   From each to KILLING: the monitor has died; the library asks for SIGKILL; with a grace of 0 in place of ASKED; and
+ *   once the command has ended, SIGINT, SIGQUIT, SIGTERM or SIGHUP to the monitor.
+ *
+ * The states of the command (enum child_state), as the reaper sees it
+ *
+ *   CHILD_RUNS     -> CHILD_STOPPED  `stops` counts it; COMMAND_STOPPED tells the monitor, which stops likewise
+ *   CHILD_STOPPED  -> CHILD_RUNS     the monitor gets SIGCONT
+ *   both           -> CHILD_ENDED    its PID may now be another's: nothing signals it any more
+ *
+ * A SIGCONT to the monitor ends the stop that the monitor was told of last: CONTINUE_COMMAND says which, and the
+ * reaper keeps it in `stop_answered`. The command gets SIGCONT unless it has stopped again since. It gets none either
+ * if it runs already, and this is the first SIGCONT for that stop: then the group was continued, as by a shell's fg. */
 #ifndef PDEATHSIG_GUARD_H
 #define PDEATHSIG_GUARD_H
 
@@ -24,22 +62,19 @@
 #include <sys/types.h>
 
 enum { NOT_STARTED = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 }; /* exit statuses, as of env(1) and timeout(1) */
-enum { REAP_AT_ONCE = 256 }; /* who is born and dies faster than we reap is not to keep us from all else */
-enum { NEWS = 64 };          /* SIGRTMAX: parent-death signal of the guard's own, and word between its two */
-/* Words. To the inner one: END_ALL; CONTINUE, with the number of the stop that is over; TERMINAL + a signal that the
- * terminal sent to the whole group. To the outer one: GAVE_UP, with those that cannot be ended; with the number of the
- * stop, STOP + (signal << PID_BITS) + the command's PID, which has stopped. */
-enum { PID_BITS = 22, STOP = 1 << 28, TERMINAL = 1 << 29, END_ALL = 1 << 30, GAVE_UP, CONTINUE };
+enum { LAST_SIGNAL = 64 };
+enum { CARRIER = LAST_SIGNAL }; /* SIGRTMAX: the guard's own parent-death signal, and it carries its messages */
+enum { REAP_AT_ONCE = 256 };    /* a tree that grows faster than it is reaped must not delay all other work */
 enum scope { SCOPE_TREE, SCOPE_GROUP, SCOPE_CHILD };
 
 struct options {
-    int sig;          /* what everybody gets first */
+    int sig;          /* what all get first */
     int64_t grace_ns; /* from that to SIGKILL */
     enum scope scope;
     pid_t parent; /* also followed; 0: none */
     uint64_t parent_start;
     int lifeline;           /* hangs up when the caller dies; -1: none */
-    int control;            /* a socket of the library's; -1: none */
+    int control;            /* the library's socket; -1: none */
     const char *executable; /* NULL: what the command's name says */
     bool linger;            /* what the command leaves behind may live as long as the caller */
     char **command;
@@ -49,97 +84,125 @@ struct limit {
     uint64_t soft, hard;
 };
 
-/* From the inner one to the outer one, in memory that both have: a word of that length may find no room. */
-struct parting {
-    siginfo_t status; /* of the command */
-    bool said;
+enum child_state { CHILD_RUNS, CHILD_STOPPED, CHILD_ENDED };
+
+struct child {
+    pid_t pid;
+    enum child_state state;
+    siginfo_t end;
 };
+
+/* Shared memory: how the command ended. A signal that carries it may find no room in the queue. */
+struct command_end {
+    siginfo_t end;
+    bool is_told;
+};
+
+enum { FOLLOW_LIFELINE, FOLLOW_CALLER, FOLLOW_PARENT, FOLLOWED };
 
 struct guard {
     struct options options;
     char **environment;
     char *executables; /* from the library: what to try, one string after the other, then an empty one; NULL: none */
     uint64_t mask;     /* what the command gets back */
-    uint64_t early;    /* a Ctrl-C or Ctrl-\\ that came before there was a command */
+    uint64_t early;    /* SIGINT and SIGQUIT that came before there was a command */
     bool sigchld_was_ignored, limit_was_raised;
     struct limit limit;
-    pid_t caller, outer, inner, group, session; /* the last two: of the command, at first */
-    uint32_t stops;                             /* of the command, as far as known */
-    uint32_t stop_answered;                     /* the last one for which a SIGCONT has come */
-    bool command_stopped;
-    int followed[3]; /* each readable, or hung up, when the process that it follows is dead; -1: none */
-    bool by_signal;  /* there is no descriptor to follow the caller by: the outer one has a parent-death signal */
-    int pulse[2];    /* a pipe: the inner one alone holds its write end; -1: none */
-    int error_path;  /* stderr, in a way that keeps no pipe open (O_PATH); -1: none */
-    pid_t child;     /* of the inner one: the command; of the outer one: the inner one, which ends as that did */
-    bool child_ended, gave_up;
-    siginfo_t status;
-    struct parting *parting; /* NULL: what the command leaves behind ends with it */
+    pid_t caller, monitor, reaper;
+    pid_t group, session;   /* of the command, at first */
+    int followed[FOLLOWED]; /* each readable, or hung up, when the process that it follows has ended; -1: none */
+    bool caller_by_signal;  /* no descriptor follows the caller: the monitor has a parent-death signal */
+    int reaper_pipe[2];     /* the reaper alone holds its write end; -1: none */
+    int stderr_path;        /* O_PATH: it keeps no pipe open; -1: none */
+    struct child child;     /* the monitor's: the reaper, which ends as the command did; the reaper's: the command */
+    uint32_t stops;         /* of the command; known to the reaper */
+    struct command_end *command_end; /* NULL: what the command leaves behind ends with it */
 };
 
-/* options.c: ends the program if they are not good. */
+/* A signal that has arrived, or is to be sent. Only with SI_QUEUE its value counts. */
+struct signal {
+    int number, code;
+    pid_t sender;
+    uint64_t value;
+};
+
+/* options.c: exits if they are not good. */
 void read_options(struct guard *guard, char **arguments);
 
-/* say.c */
-void say(int fd, const char *a, const char *b, const char *c, const char *d);
-_Noreturn void fail(const struct guard *guard, int error, const char *what); /* before the command is started */
-void must_prctl(const struct guard *guard, int option, long value);          /* or fail */
-void warn(const struct guard *guard, const char *a, const char *b, const char *c, const char *d);
-const char *error_text(int error);
-
-/* signals.c */
-uint64_t bit(int sig);
-uint64_t set_mask(uint64_t mask); /* returns the one before */
-void set_default(int sig);
-void pass_on(pid_t pid, int sig, int code, union sigval value);
-bool send_word(pid_t pid, int word, uint32_t number); /* false: there is no room */
-int word_in(union sigval value);
-uint32_t number_in(union sigval value);
-void note_early(struct guard *guard);
-_Noreturn void leave(int status);
-_Noreturn void end_as(const siginfo_t *status);
-
-/* descriptors.c */
-long with_room(struct guard *guard, long n, long a, long b, long c, long d); /* a call that makes a descriptor */
-void set_close_on_exec(int fd);
-void keep_only(const int *keep, int count);
-
 /* follow.c */
-void follow_those_who_asked(struct guard *guard);
-bool asker_is_gone(const struct guard *guard);
+void follow_processes(struct guard *guard);
+
+/* messages.c */
+enum message_kind {
+    NO_MESSAGE,
+    COMMAND_STOPPED,  /* to the monitor: with the signal, the command's PID, and the number of the stop */
+    GAVE_UP,          /* to the monitor: some processes cannot be ended */
+    CONTINUE_COMMAND, /* to the reaper: with the number of the stop that is over */
+    TERMINAL_SIGNAL,  /* to the reaper: the terminal has signalled the caller's group */
+    END_ALL,          /* to the reaper: the caller is gone */
+};
+struct message {
+    enum message_kind kind;
+    int sig;
+    pid_t pid;
+    uint32_t stop;
+};
+bool send_message(pid_t to, struct message message); /* false: there is no room */
+struct message decode_message(const struct signal *signal, pid_t sender);
+void forward_signal(pid_t to, const struct signal *signal);
+
+void share_command_end(struct guard *guard);
+void release_monitor(struct guard *guard);
+bool monitor_is_released(const struct guard *guard);
+
+enum report { STARTED = 1, EXEC_FAILED = 2, GUARD_FAILED = 3 };
+bool report(const struct guard *guard, enum report what, int value); /* to the library; false: it cannot be told */
+int read_request(const struct guard *guard); /* a signal for the command; 0: none; -1: no process can ask any more */
 
 /* command.c */
 void receive_executables(struct guard *guard);
+void note_early_signals(struct guard *guard);
 void start_command(struct guard *guard);
+void signal_command(const struct guard *guard, const struct signal *signal);
 
-/* control.c: to the library and from it */
-enum { EXEC_FAILED = 2, GUARD_FAILED = 3 };
-bool report_started(const struct guard *guard);                      /* false: it cannot be told */
-void report_failure(const struct guard *guard, int what, int error); /* EXEC or GUARD */
-int read_request(const struct guard *guard); /* a signal for the command; 0: none; -1: nobody is there any more */
+/* monitor.c, reaper.c */
+_Noreturn void be_monitor(struct guard *guard);
+_Noreturn void be_reaper(struct guard *guard);
 
-/* outer.c, inner.c */
-_Noreturn void be_outer(struct guard *guard);
-_Noreturn void be_inner(struct guard *guard);
+/* reap.c */
+enum remaining { NONE_LEFT, SOME_LEFT, MORE_TO_REAP };
+enum remaining reap_one(struct guard *guard, pid_t *pid); /* MORE_TO_REAP: *pid has ended */
+enum remaining reap(struct guard *guard, void (*stopped_or_continued)(struct guard *guard, const siginfo_t *info));
+bool is_our_child(pid_t pid);
+bool has_ended(pid_t pid); /* a child of ours that is not reaped yet */
+bool no_child_left(void);
+bool all_children_live(void); /* and there are some */
 
 /* generations.c */
 void kill_generations(struct guard *guard);
 void kill_groups(const struct guard *guard);
 
-/* parting.c: the command has ended, and some that it started go on. */
-void allow_parting(struct guard *guard);
-bool may_part(struct guard *guard);
-void part(struct guard *guard); /* the inner one: it lingers, alone */
-bool has_parted(const struct guard *guard);
-
 /* ending.c */
-int reap_one(struct guard *guard, pid_t *pid); /* > 0: *pid; 0: none has ended; < 0: none is left */
-int64_t now_ns(void);
-enum left { NOBODY, SOMEBODY, MORE_TO_REAP };
-enum left reap(struct guard *guard, void (*stopped_or_continued)(struct guard *guard, const siginfo_t *info));
 bool nothing_left(struct guard *guard);
 void ask_to_end(struct guard *guard, int64_t until);
-int watch_one(struct guard *guard);    /* a pidfd of somebody we wait for and are not told of; -1: nobody */
-bool end_at_once(struct guard *guard); /* false: some cannot be ended */
+int open_group_member(struct guard *guard); /* a pidfd of a member that is no child of ours; -1: none */
+bool end_at_once(struct guard *guard);      /* false: some cannot be ended */
+
+/* support.c */
+uint64_t signal_bit(int sig);
+uint64_t set_mask(uint64_t mask); /* returns the one before */
+void set_default_action(int sig);
+int64_t now_ns(void);
+long open_descriptor(struct guard *guard, long n, long a, long b, long c, long d);
+void set_close_on_exec(int fd);
+void close_all_but(const int *keep, int count);
+void print_line(int fd, const char *a, const char *b, const char *c, const char *d);
+void warn(const struct guard *guard, const char *a, const char *b, const char *c, const char *d);
+const char *error_text(int error);
+_Noreturn void exit_with(int status);
+_Noreturn void exit_like(const siginfo_t *end);
+_Noreturn void fail(const struct guard *guard, int error, const char *what); /* before the command is started */
+void prctl_or_fail(const struct guard *guard, int option, long value);
+long map_or_fail(const struct guard *guard, size_t size, int flags);
 
 #endif

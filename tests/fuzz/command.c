@@ -38,24 +38,35 @@ void fail(const struct guard *guard, int error, const char *what)
     (void)guard, (void)error, (void)what;
     abort();
 }
-void leave(int status)
+void exit_with(int status)
 {
     (void)status;
     abort();
 }
-void say(int fd, const char *a, const char *b, const char *c, const char *d)
+void prctl_or_fail(const struct guard *guard, int option, long value)
+{
+    (void)guard, (void)option, (void)value;
+    abort();
+}
+long map_or_fail(const struct guard *guard, size_t size, int flags)
+{
+    (void)guard, (void)size, (void)flags;
+    abort();
+}
+void print_line(int fd, const char *a, const char *b, const char *c, const char *d)
 {
     (void)fd, (void)a, (void)b, (void)c, (void)d;
 }
-void report_failure(const struct guard *guard, int what, int error)
+bool report(const struct guard *guard, enum report what, int value)
 {
-    (void)guard, (void)what, (void)error;
+    (void)guard, (void)what, (void)value;
+    return true;
 }
-void note_early(struct guard *guard)
+void forward_signal(pid_t to, const struct signal *signal)
 {
-    (void)guard;
+    (void)to, (void)signal;
 }
-uint64_t bit(int sig)
+uint64_t signal_bit(int sig)
 {
     return (uint64_t)sig;
 }

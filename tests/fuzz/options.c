@@ -11,13 +11,13 @@
 static jmp_buf over;
 static int status;
 
-void leave(int with)
+void exit_with(int with)
 {
     status = with;
     longjmp(over, 1);
 }
 
-void say(int fd, const char *a, const char *b, const char *c, const char *d)
+void print_line(int fd, const char *a, const char *b, const char *c, const char *d)
 {
     const char *parts[] = {a, b, c, d};
     size_t length = 0;
