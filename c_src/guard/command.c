@@ -149,20 +149,29 @@ void note_early_signals(struct guard *guard)
     guard->early |= pending & (signal_bit(SIGINT) | signal_bit(SIGQUIT));
 }
 
-/* Returns when it is the command, or has said why it is not. */
-void start_command(struct guard *guard)
+/* Without waiting for the exec, as vfork(2) would: a stop signal to the group may stop the child before that, and only
+ * the reaper can continue it. For the library, which must know, it returns a pipe that the exec or the child's end
+ * hangs up. -1: there is none, or too few descriptors; then vfork(2) it is. */
+int start_command(struct guard *guard)
 {
+    int pipe[2] = {-1, -1};
     note_early_signals(guard);
-    long pid = sys5(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0);
+    if (guard->options.control >= 0 && open_descriptor(guard, SYS_pipe2, (long)pipe, O_CLOEXEC, 0, 0) < 0)
+        pipe[0] = pipe[1] = -1;
+    const bool waits = guard->options.control >= 0 && pipe[0] < 0;
+    long pid = sys5(SYS_clone, SIGCHLD | (waits ? CLONE_VFORK : 0), 0, 0, 0, 0);
     if (pid < 0)
         fail(guard, (int)-pid, "fork");
     if (pid == 0)
         become_command(guard);
+    if (pipe[1] >= 0)
+        sys1(SYS_close, pipe[1]);
     guard->child.pid = (pid_t)pid;
     for (int sig = SIGINT; sig <= SIGQUIT; sig++) {
         if (guard->early & signal_bit(sig))
             signal_command(guard, &(struct signal){.number = sig});
     }
+    return pipe[0];
 }
 
 /* The only function by which the command gets a signal while it runs, and the only place to translate one (guard.h). A

@@ -24,9 +24,11 @@
  * 2. The command gets a signal by signal_command() alone, until everything is ended: then ending.c signals all that is
  *    in scope. (test_guard_protocol.py: test_one_function_signals_the_command)
  * 3. A key on the terminal never passes through the guard: what signal_command() does cannot hold for it.
- * 4. A message between the two has an si_code of its own, so no signal that a user queues is taken for one.
+ * 4. The command may stop at any time, even between clone and exec: the reaper must not wait for it there.
+ *    (test_guard_protocol.py: test_a_stop_between_clone_and_exec)
+ * 5. A message between the two has an si_code of its own, so no signal that a user queues is taken for one.
  *    (test_guard_protocol.py: test_a_queued_value_is_no_message)
- * 5. Once the command runs, nothing but the end of its work may end the guard: it may warn, but not fail.
+ * 6. Once the command runs, nothing but the end of its work may end the guard: it may warn, but not fail.
  *
  *
  * The states of the reaper (enum phase)
@@ -162,7 +164,7 @@ int read_request(const struct guard *guard); /* a signal for the command; 0: non
 /* command.c */
 void receive_executables(struct guard *guard);
 void note_early_signals(struct guard *guard);
-void start_command(struct guard *guard);
+int start_command(struct guard *guard); /* a descriptor that hangs up at the exec; -1: it has been, or none asks */
 void signal_command(const struct guard *guard, const struct signal *signal);
 
 /* monitor.c, reaper.c */

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SIGNALS, CONTROL, MEMBER, FIRST_FOLLOWED, POLLED = FIRST_FOLLOWED + FOLLOWED };
+enum { SIGNALS, CONTROL, EXECUTED, MEMBER, FIRST_FOLLOWED, POLLED = FIRST_FOLLOWED + FOLLOWED };
 
 /* In this order: see guard.h. */
 enum phase { RUNNING, LINGERING, ASKED, KILLING };
@@ -121,6 +121,16 @@ static void handle_request(struct guard *guard, struct reaper *reaper)
         sys2(SYS_kill, guard->monitor, SIGCONT); /* which may have been stopped alone */
 }
 
+/* Once. */
+static void report_started(const struct guard *guard, struct reaper *reaper)
+{
+    if (reaper->polled[EXECUTED].fd >= 0)
+        sys1(SYS_close, reaper->polled[EXECUTED].fd);
+    reaper->polled[EXECUTED].fd = -1;
+    if (!report(guard, STARTED, guard->child.pid))
+        reaper->phase = KILLING; /* the library would wait for ever */
+}
+
 static void wait_for_event(struct reaper *reaper)
 {
     const bool at_once = reaper->remaining == MORE_TO_REAP;
@@ -195,6 +205,9 @@ static void wait_until_killing(struct guard *guard, struct reaper *reaper)
         if (reaper->polled[CONTROL].revents != 0)
             handle_request(guard, reaper);
         reaper->remaining = reap(guard, tell_monitor);
+        if (reaper->polled[EXECUTED].revents != 0 ||
+            (reaper->polled[EXECUTED].fd >= 0 && guard->child.state == CHILD_ENDED))
+            report_started(guard, reaper);
         change_phase(guard, reaper);
     }
 }
@@ -229,19 +242,20 @@ void be_reaper(struct guard *guard)
 {
     struct reaper reaper = {.phase = RUNNING, .remaining = SOME_LEFT};
     prepare(guard, &reaper);
-    start_command(guard);
+    reaper.polled[EXECUTED].fd = start_command(guard);
     /* A session, as a group would not do: as the parent of a member of the caller's group in the same session, the
      * reaper would keep that group from being orphaned, and its own exit would hang up on all of it (setpgid(2)). */
     sys0(SYS_setsid);
     sys3(SYS_setpriority, PRIO_PROCESS, 0, -20); /* if permitted: among thousands that fork, there is little time */
-    const int keep[] = {reaper.polled[SIGNALS].fd, guard->options.control, guard->stderr_path, guard->reaper_pipe[1],
-                        guard->followed[0],        guard->followed[1],     guard->followed[2]};
+    const int keep[] = {reaper.polled[SIGNALS].fd, guard->options.control, reaper.polled[EXECUTED].fd,
+                        guard->stderr_path,        guard->reaper_pipe[1],  guard->followed[0],
+                        guard->followed[1],        guard->followed[2]};
     close_all_but(keep, sizeof keep / sizeof *keep);
     sys1(SYS_chdir, "/");
     if (reaper.polled[SIGNALS].fd < 0)
         open_signals(guard, &reaper); /* the command's descriptors took all the room, and are closed now */
-    if (!report(guard, STARTED, guard->child.pid))
-        reaper.phase = KILLING; /* the library would wait for ever */
+    if (reaper.polled[EXECUTED].fd < 0)
+        report_started(guard, &reaper);
     wait_until_killing(guard, &reaper);
     reaper.monitor_may_be_stopped = reaper.monitor_may_be_stopped || guard->child.state != CHILD_ENDED;
     bool ended = end_at_once(guard);
