@@ -58,15 +58,13 @@ def test_a_queued_value_is_no_message(start: Start, kind: int) -> None:
 
 def test_a_signal_from_before_the_command_reaches_it() -> None:
     """Pending at the guard's exec, it would have been pending at the command's."""
+
+    def interrupt_self() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        os.kill(os.getpid(), signal.SIGINT)
+
     code = "import signal; print(*map(int, signal.sigpending()))"
-    done = guard(
-        sys.executable, "-c", code,
-        preexec_fn=lambda: (
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]),
-            os.kill(os.getpid(), signal.SIGINT),
-        ),
-    )  # fmt: skip
-    assert done.stdout == f"{int(signal.SIGINT)}\n"
+    assert guard(sys.executable, "-c", code, preexec_fn=interrupt_self).stdout == f"{int(signal.SIGINT)}\n"
 
 
 def held_child(pid: int) -> int:

@@ -1,4 +1,5 @@
-/* The command: a child of the reaper. Its signals, descriptors and environment are as they would be without a guard. */
+/* The command: a child of the reaper. Its signals, descriptors and environment are as they would be
+ * without a guard. */
 #include "guard.h"
 
 #include <fcntl.h>
@@ -149,9 +150,10 @@ void note_early_signals(struct guard *guard)
     guard->early |= pending & (signal_bit(SIGINT) | signal_bit(SIGQUIT));
 }
 
-/* Without waiting for the exec, as vfork(2) would: a stop signal to the group may stop the child before that, and only
- * the reaper can continue it. For the library, which must know, it returns a pipe that the exec or the child's end
- * hangs up. -1: there is none, or too few descriptors; then vfork(2) it is. */
+/* Nothing waits for the exec, as vfork(2) would: a stop signal to the group may stop the child
+ * before it, and only the reaper can continue it. The library must know of the exec: for it, the
+ * result is a pipe that hangs up then, or at the child's end. Without a descriptor for the pipe it
+ * is vfork(2). */
 int start_command(struct guard *guard)
 {
     int pipe[2] = {-1, -1};
@@ -174,8 +176,8 @@ int start_command(struct guard *guard)
     return pipe[0];
 }
 
-/* The only function by which the command gets a signal while it runs, and the only place to translate one (guard.h). A
- * command that has ended gets none: its PID may be another's. */
+/* The only function by which the command gets a signal while it runs, and the only place to
+ * translate one (guard.h). A command that has ended gets none: its PID may be another's. */
 void signal_command(const struct guard *guard, const struct signal *signal)
 {
     if (guard->child.state != CHILD_ENDED)

@@ -8,10 +8,11 @@
 
 /* Rounds of SIGKILL before the tree is stopped first: it grows faster than it dies. */
 enum { PLAIN_ROUNDS = 2, STOPPING_PASSES = 50 };
-/* For a plain round, and at least for asking: where thousands take the processor, each look at one takes long. */
+/* For a plain round, and at least for asking: where thousands take the processor, each look at one
+ * takes long. */
 static const int64_t ROUND_TIME = 200 * MS;
-/* After SIGKILL: for a resource tracker to clean up when the others are gone; for those that may not be signalled, or
- * reaped; for those that wait in the kernel. */
+/* After SIGKILL: for a resource tracker to clean up when the others are gone; for those that may
+ * not be signalled, or reaped; for those that wait in the kernel. */
 static const int64_t LONGEST_WAIT = 600 * MS;
 static const int64_t TRACKER_TIME = 2000 * MS, DENIED_TIME = 1000 * MS, STUCK_TIME = 10000 * MS;
 
@@ -69,8 +70,8 @@ static void visit(struct walk *walk, const struct process *process, int pidfd)
         process_signal(process, pidfd, SIGCONT); /* a stopped one must act on it too */
 }
 
-/* Where /proc does not show them (hidepid, or no /proc): waitid(2) knows the children, one number at a time. Their
- * children follow as they die. */
+/* Where /proc does not show them (hidepid, or no /proc): waitid(2) knows the children, one number
+ * at a time. Their children follow as they die. */
 static void visit_unseen(struct walk *walk)
 {
     enum { LAST_PID = 4194304 };
@@ -107,7 +108,7 @@ static void scan_once(struct scan *scan)
     int visited = tree_walk(&walk);
     scan->cut_short = walk.over;
     if (visited == 0 && all_children_live())
-        visited = tree_walk(&walk); /* one may have become a child meanwhile: without /proc the scan takes seconds */
+        visited = tree_walk(&walk); /* one became a child meanwhile: some scans take seconds */
     scan->only_dead = visited == 0 && all_dead(&walk.found) && all_children_live();
     if (visited < 0 || (visited == 0 && !scan->only_dead && all_children_live()))
         visit_unseen(&walk);

@@ -1,8 +1,10 @@
-/* The followed processes, each of which ends everything when it ends: the caller, and the one named by --parent.
+/* The followed processes, each of which ends everything when it ends: the caller, and the one named
+ * by --parent.
  *
- * A descriptor follows a process, not the thread that started the guard: the library's lifeline, or else a pidfd.
- * Before Linux 5.3, and for a caller outside the PID namespace, there is none. Then the parent-death signal tells, and
- * getppid(2) tells a process's end from a thread's; a caller outside has no number to compare, so it is believed. */
+ * A descriptor follows a process, not the thread that started the guard: the library's lifeline, or
+ * else a pidfd. Before Linux 5.3, and for a caller outside the PID namespace, there is none. Then
+ * the parent-death signal tells, and getppid(2) tells a process's end from a thread's; a caller
+ * outside has no number to compare, so it is believed. */
 #include "guard.h"
 
 #include <poll.h>

@@ -1,8 +1,9 @@
-/* SIGKILL, generation by generation: first the children of this process; then their children, which become its own as
- * those die; and so on. It looks at no process, and hits no other one: a child keeps its PID until it is reaped.
+/* SIGKILL, generation by generation: first the children of this process; then their children, which
+ * become its own as those die; and so on. It looks at no process, and hits no other one: a child
+ * keeps its PID until it is reaped.
  *
- * It takes two thirds of the time of a walk down the tree. What outlives it is for ending.c: resource trackers, what
- * may not be signalled, and what grows faster than it dies. */
+ * It takes two thirds of the time of a walk down the tree. What outlives it is for ending.c:
+ * resource trackers, what may not be signalled, and what grows faster than it dies. */
 #include "guard.h"
 
 #include <poll.h>
@@ -29,8 +30,8 @@ static bool was_killed(const struct generations *generations, pid_t pid)
     return generations->killed[pid / 8] & 1 << pid % 8;
 }
 
-/* A look into /proc costs more than the kill, and a fork that has not called exec since needs none: it has its robust
- * list where its parent has it (get_robust_list(2)), and no tracker is a fork. */
+/* A look into /proc costs more than the kill, and a fork that has not called exec since needs none:
+ * it has its robust list where its parent has it (get_robust_list(2)), and no tracker is a fork. */
 static bool may_be_tracker(struct generations *generations, pid_t pid)
 {
     uint64_t robust = 0;
@@ -54,9 +55,9 @@ static void kill_child(struct generations *generations, pid_t pid)
     generations->dying++;
 }
 
-/* All of a group at once, with those that are being forked; no tracker is spared. In a session that was made below the
- * guard, all are below it. A group keeps its number as long as a member that cannot leave it is not reaped: the
- * session's leader, or a dead one. */
+/* All of a group at once, with those that are being forked; no tracker is spared. In a session that
+ * was made below the guard, all are below it. A group keeps its number as long as a member that
+ * cannot leave it is not reaped: the session's leader, or a dead one. */
 static void kill_groups_among(const struct guard *guard, const struct links *children)
 {
     pid_t last = 0;
@@ -81,8 +82,8 @@ void kill_groups(const struct guard *guard)
     links_free(&children);
 }
 
-/* The oldest first: waitid(2) looks for the dead in that order, and passes all that live. When overloaded, most have
- * ended and wait to be reaped: those that live are the last in the list. */
+/* The oldest first: waitid(2) looks for the dead in that order, and passes all that live. When
+ * overloaded, most have ended and wait to be reaped: those that live are the last in the list. */
 static void kill_children(const struct guard *guard, struct generations *generations, const struct links *children)
 {
     const size_t first = generations->overloaded && children->count > NEWEST ? children->count - NEWEST : 0;
@@ -108,8 +109,8 @@ static enum remaining reap_all(struct guard *guard, struct generations *generati
     return MORE_TO_REAP;
 }
 
-/* By then about half of them are gone, and this process was woken once, not at each end. Without a descriptor it does
- * not wait here. */
+/* By then about half of them are gone, and this process was woken once, not at each end. Without a
+ * descriptor it does not wait here. */
 static void wait_for_middle(const struct generations *generations, const struct links *children)
 {
     const struct timespec longest = {.tv_sec = 0, .tv_nsec = LIST_AGAIN};
@@ -123,8 +124,9 @@ static void wait_for_middle(const struct generations *generations, const struct 
     sys1(SYS_close, middle.fd);
 }
 
-/* Until half of them are gone: to list the children more often costs more than it gains. False: none is left, or none
- * has ended for QUIET, which is longer than a busy machine keeps still. Then ending.c looks at each. */
+/* Until half of them are gone: to list the children more often costs more than it gains. False:
+ * none is left, or none has ended for QUIET, which is longer than a busy machine keeps still. Then
+ * ending.c looks at each. */
 static bool wait_for_half(struct guard *guard, struct generations *generations)
 {
     const uint64_t sigchld = signal_bit(SIGCHLD);

@@ -1,57 +1,62 @@
-/* pdeathsig-run, the guard: it starts a command. It ends everything below it when the command ends, or when the process
- * that started the guard ends.
+/* pdeathsig-run, the guard: it starts a command. When the command ends, or the process that started
+ * the guard, it ends everything below the command.
  *
  *   caller -- monitor -- reaper -- command -- ...
  *
- * The guard is two processes. The monitor is what the caller sees: it passes signals on, stops when the command stops,
- * and ends as the command ended. The reaper is the command's parent, and the subreaper of everything below. It leads a
- * session of its own, so that no kill of the caller's group hits both. Each ends everything when the other dies: the
- * reaper has a parent-death signal, and the monitor is the next subreaper up.
+ * The guard is two processes. The monitor is what the caller sees: it passes signals on, stops when
+ * the command stops, and ends as the command ended. The reaper is the command's parent, and the
+ * subreaper of everything below. It leads a session of its own, so that no kill of the caller's
+ * group hits both. Each ends everything when the other dies: the reaper has a parent-death signal,
+ * and the monitor is the next subreaper up.
  *
  *
  * The road of a signal
  *
- *   sent to the monitor         monitor: forward_signal() ------> reaper: signal_command() --> command
- *   SIGCONT to the monitor      monitor: CONTINUE_COMMAND ------> reaper: signal_command() --> command
- *   before there is a command   monitor and reaper: note_early -> reaper: signal_command() --> command
- *   request on the socket       ........................ library: reaper: signal_command() --> command
- *   key on the terminal         the kernel signals the caller's group ------------------------> command
- *                               monitor: TERMINAL_SIGNAL -------> reaper, for when the command has ended
+ *   to the monitor           monitor: forward_signal() -> reaper: signal_command() -> command
+ *   SIGCONT to the monitor   monitor: CONTINUE_COMMAND -> reaper: signal_command() -> command
+ *   before the command is    note_early_signals() ------> reaper: signal_command() -> command
+ *   request of the library   socket --------------------> reaper: signal_command() -> command
+ *   key on the terminal      kernel, to the caller's group -------------------------> command
+ *                            monitor: TERMINAL_SIGNAL --> reaper, for when the command has ended
  *
- * 1. Only the monitor knows where a signal comes from. Only the reaper may translate one, in signal_command(). The
- *    monitor sends the number on as a real signal: as SIGKILL it would kill the reaper, as SIGSTOP stop it, and as
- *    SIGCHLD or from another sender the reaper ignores it. (test_guard_signals.py: test_each_is_forwarded_once)
- * 2. The command gets a signal by signal_command() alone, until everything is ended: then ending.c signals all that is
- *    in scope. (test_guard_protocol.py: test_one_function_signals_the_command)
- * 3. A key on the terminal never passes through the guard: what signal_command() does cannot hold for it.
- * 4. The command may stop at any time, even between clone and exec: the reaper must not wait for it there.
+ * 1. Only the monitor knows where a signal comes from; only the reaper may translate it, in
+ *    signal_command(). The monitor sends the number on as a real signal. SIGKILL would kill the
+ *    reaper, SIGSTOP stop it, and it ignores SIGCHLD.
+ *    (test_guard_signals.py: test_each_is_forwarded_once)
+ * 2. Only signal_command() signals the command, until everything is ended; that is ending.c's.
+ *    (test_guard_protocol.py: test_one_function_signals_the_command)
+ * 3. A key on the terminal does not pass through the guard, so no option can translate it.
+ *    (test_guard_terminal.py: test_a_key_reaches_the_command_once)
+ * 4. The command may stop at any time, even between clone and exec: the reaper must not wait there.
  *    (test_guard_protocol.py: test_a_stop_between_clone_and_exec)
- * 5. A message between the two has an si_code of its own, so no signal that a user queues is taken for one.
+ * 5. A message has an si_code of its own, so that no signal that a user queues is taken for one.
  *    (test_guard_protocol.py: test_a_queued_value_is_no_message)
- * 6. Once the command runs, nothing but the end of its work may end the guard: it may warn, but not fail.
+ * 6. Once the command runs, only the end of its work may end the guard: it may warn, but not fail.
+ *    (test_faults.py)
  *
  *
  * The states of the reaper (enum phase)
  *
- *   RUNNING    the command runs             -> LINGERING  the command has ended, with --linger others go on
- *                                           -> ASKED      the command, or a followed process, has ended
- *   LINGERING  the monitor has exited       -> ASKED      a followed process has ended
- *                                           -> KILLING    no process is left
- *   ASKED      all have had --signal        -> KILLING    the grace is over, or no process is left
- *   KILLING    all get SIGKILL; then the reaper exits as the command did
+ *   RUNNING    the command runs        -> LINGERING  with --linger: it has ended, and others go on
+ *                                      -> ASKED      it has ended, or a followed process has
+ *   LINGERING  the monitor has exited  -> ASKED      a followed process has ended
+ *                                      -> KILLING    no process is left
+ *   ASKED      all have had --signal   -> KILLING    the grace is over, or no process is left
+ *   KILLING    all get SIGKILL; then the reaper ends as the command did
  *
- *   From each to KILLING: the monitor has died; the library asks for SIGKILL; with a grace of 0 in place of ASKED; and
- *   once the command has ended, SIGINT, SIGQUIT, SIGTERM or SIGHUP to the monitor.
+ *   Any -> KILLING: the monitor has died; the library asks for SIGKILL; there is no grace to ASK
+ *   with; or the command has ended, and the monitor gets SIGINT, SIGQUIT, SIGTERM or SIGHUP.
  *
  * The states of the command (enum child_state), as the reaper sees it
  *
- *   CHILD_RUNS     -> CHILD_STOPPED  `stops` counts it; COMMAND_STOPPED tells the monitor, which stops likewise
+ *   CHILD_RUNS     -> CHILD_STOPPED  COMMAND_STOPPED tells the monitor, which stops likewise
  *   CHILD_STOPPED  -> CHILD_RUNS     the monitor gets SIGCONT
- *   both           -> CHILD_ENDED    its PID may now be another's: nothing signals it any more
+ *   both           -> CHILD_ENDED    no more signals: its PID may be another's
  *
- * A SIGCONT to the monitor ends the stop that the monitor was told of last: CONTINUE_COMMAND says which, and the
- * reaper keeps it in `stop_answered`. The command gets SIGCONT unless it has stopped again since. It gets none either
- * if it runs already, and this is the first SIGCONT for that stop: then the group was continued, as by a shell's fg. */
+ * `stops` counts the stops, and COMMAND_STOPPED carries the count. When the monitor gets SIGCONT,
+ * it sends the count back: CONTINUE_COMMAND, for the stop that it knew of. The command gets no
+ * SIGCONT if it has stopped again since. Nor if it runs, and this is the first SIGCONT for that
+ * stop (`stop_answered`): a shell's fg continues the whole group, the command too. */
 #ifndef PDEATHSIG_GUARD_H
 #define PDEATHSIG_GUARD_H
 
@@ -63,10 +68,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { NOT_STARTED = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 }; /* exit statuses, as of env(1) and timeout(1) */
+/* Exit statuses, as of env(1) and timeout(1). */
+enum { NOT_STARTED = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
 enum { LAST_SIGNAL = 64 };
-enum { CARRIER = LAST_SIGNAL }; /* SIGRTMAX: the guard's own parent-death signal, and it carries its messages */
-enum { REAP_AT_ONCE = 256 };    /* a tree that grows faster than it is reaped must not delay all other work */
+enum { CARRIER = LAST_SIGNAL }; /* SIGRTMAX: parent-death signal and messages of the guard */
+enum { REAP_AT_ONCE = 256 };    /* a tree that grows fast must not delay all other work */
 enum scope { SCOPE_TREE, SCOPE_GROUP, SCOPE_CHILD };
 
 struct options {
@@ -105,19 +111,19 @@ enum { FOLLOW_LIFELINE, FOLLOW_CALLER, FOLLOW_PARENT, FOLLOWED };
 struct guard {
     struct options options;
     char **environment;
-    char *executables; /* from the library: what to try, one string after the other, then an empty one; NULL: none */
+    char *executables; /* from the library, to try in turn; an empty one ends them; NULL: none */
     uint64_t mask;     /* what the command gets back */
     uint64_t early;    /* SIGINT and SIGQUIT that came before there was a command */
     bool sigchld_was_ignored, limit_was_raised;
     struct limit limit;
     pid_t caller, monitor, reaper;
-    pid_t group, session;   /* of the command, at first */
-    int followed[FOLLOWED]; /* each readable, or hung up, when the process that it follows has ended; -1: none */
-    bool caller_by_signal;  /* no descriptor follows the caller: the monitor has a parent-death signal */
-    int reaper_pipe[2];     /* the reaper alone holds its write end; -1: none */
-    int stderr_path;        /* O_PATH: it keeps no pipe open; -1: none */
-    struct child child;     /* the monitor's: the reaper, which ends as the command did; the reaper's: the command */
-    uint32_t stops;         /* of the command; known to the reaper */
+    pid_t group, session;            /* of the command, at first */
+    int followed[FOLLOWED];          /* each readable when its process has ended; -1: none */
+    bool caller_by_signal;           /* the monitor's parent-death signal follows the caller */
+    int reaper_pipe[2];              /* the reaper alone holds its write end; -1: none */
+    int stderr_path;                 /* O_PATH: it keeps no pipe open; -1: none */
+    struct child child;              /* of the monitor: the reaper; of the reaper: the command */
+    uint32_t stops;                  /* of the command; known to the reaper */
     struct command_end *command_end; /* NULL: what the command leaves behind ends with it */
 };
 
@@ -137,9 +143,9 @@ void follow_processes(struct guard *guard);
 /* messages.c */
 enum message_kind {
     NO_MESSAGE,
-    COMMAND_STOPPED,  /* to the monitor: with the signal, the command's PID, and the number of the stop */
+    COMMAND_STOPPED,  /* to the monitor: with the signal, the PID and the count of stops */
     GAVE_UP,          /* to the monitor: some processes cannot be ended */
-    CONTINUE_COMMAND, /* to the reaper: with the number of the stop that is over */
+    CONTINUE_COMMAND, /* to the reaper: with the count of the stop that is over */
     TERMINAL_SIGNAL,  /* to the reaper: the terminal has signalled the caller's group */
     END_ALL,          /* to the reaper: the caller is gone */
 };
@@ -158,13 +164,13 @@ void release_monitor(struct guard *guard);
 bool monitor_is_released(const struct guard *guard);
 
 enum report { STARTED = 1, EXEC_FAILED = 2, GUARD_FAILED = 3 };
-bool report(const struct guard *guard, enum report what, int value); /* to the library; false: it cannot be told */
-int read_request(const struct guard *guard); /* a signal for the command; 0: none; -1: no process can ask any more */
+bool report(const struct guard *guard, enum report what, int value); /* false: it cannot be told */
+int read_request(const struct guard *guard); /* a signal for the command; 0: none; -1: no more */
 
 /* command.c */
 void receive_executables(struct guard *guard);
 void note_early_signals(struct guard *guard);
-int start_command(struct guard *guard); /* a descriptor that hangs up at the exec; -1: it has been, or none asks */
+int start_command(struct guard *guard); /* hangs up at the exec; -1: it has been, or is unasked */
 void signal_command(const struct guard *guard, const struct signal *signal);
 
 /* monitor.c, reaper.c */
@@ -187,7 +193,7 @@ void kill_groups(const struct guard *guard);
 /* ending.c */
 bool nothing_left(struct guard *guard);
 void ask_to_end(struct guard *guard, int64_t until);
-int open_group_member(struct guard *guard); /* a pidfd of a member that is no child of ours; -1: none */
+int open_group_member(struct guard *guard); /* a pidfd of one that is no child of ours; -1 */
 bool end_at_once(struct guard *guard);      /* false: some cannot be ended */
 
 /* support.c */
@@ -196,14 +202,14 @@ uint64_t set_mask(uint64_t mask); /* returns the one before */
 void set_default_action(int sig);
 int64_t now_ns(void);
 long open_descriptor(struct guard *guard, long n, long a, long b, long c, long d);
-void set_close_on_exec(int fd);
 void close_all_but(const int *keep, int count);
 void print_line(int fd, const char *a, const char *b, const char *c, const char *d);
 void warn(const struct guard *guard, const char *a, const char *b, const char *c, const char *d);
 const char *error_text(int error);
 _Noreturn void exit_with(int status);
 _Noreturn void exit_like(const siginfo_t *end);
-_Noreturn void fail(const struct guard *guard, int error, const char *what); /* before the command is started */
+/* Before the command is started. */
+_Noreturn void fail(const struct guard *guard, int error, const char *what);
 void prctl_or_fail(const struct guard *guard, int option, long value);
 long map_or_fail(const struct guard *guard, size_t size, int flags);
 

@@ -12,7 +12,7 @@ static void inspect_inherited_state(struct guard *guard)
     sys4(SYS_rt_sigaction, SIGCHLD, NULL, action, sizeof(uint64_t));
     guard->sigchld_was_ignored = action[0] == (unsigned long)SIG_IGN;
     if (guard->sigchld_was_ignored)
-        set_default_action(SIGCHLD); /* or the kernel would reap the command, and its exit status would be lost */
+        set_default_action(SIGCHLD); /* or the kernel would reap the command itself (wait(2)) */
     guard->stderr_path =
         (int)open_descriptor(guard, SYS_openat, AT_FDCWD, (long)"/proc/self/fd/2", O_PATH | O_CLOEXEC, 0);
 }
@@ -23,7 +23,7 @@ static int run(char **arguments, char **environment)
         .environment = environment, .followed = {-1, -1, -1}, .reaper_pipe = {-1, -1}, .stderr_path = -1};
     read_options(&guard, arguments);
     inspect_inherited_state(&guard);
-    sys2(SYS_prctl, PR_SET_NAME, "pdeathsig-run"); /* an exec by descriptor has named it after its number */
+    sys2(SYS_prctl, PR_SET_NAME, "pdeathsig-run"); /* an exec by descriptor names it otherwise */
     guard.monitor = (pid_t)sys0(SYS_getpid);
     guard.group = (pid_t)sys1(SYS_getpgid, 0);
     guard.session = (pid_t)sys1(SYS_getsid, 0);

@@ -5,8 +5,9 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-/* A message is a carrier signal with this si_code, which neither kill(2) nor sigqueue(3) gives to a signal. Its value
- * holds the fields, from the lowest bit on: kind, signal, PID, number of the stop. */
+/* A message is a carrier signal with this si_code, which neither kill(2) nor sigqueue(3) gives to a
+ * signal. Its value holds the fields, from the lowest bit on: kind, signal, PID, number of the
+ * stop. */
 enum { MESSAGE_CODE = -64, KIND_BITS = 3, SIGNAL_BITS = 7, PID_BITS = 22 };
 
 static uint64_t encode_message(struct message message)
@@ -58,9 +59,10 @@ void forward_signal(pid_t to, const struct signal *signal)
         sys2(SYS_kill, to, signal->number);
 }
 
-/* --linger: what the command leaves behind, such as a server in the background, lives on while the caller does. The
- * caller waits for the monitor, so the monitor exits. The reaper stays: it is the only possible subreaper of those
- * processes. Not if the monitor's parent-death signal alone tells of the caller's death. */
+/* --linger: what the command leaves behind, such as a server in the background, lives on while the
+ * caller does. The caller waits for the monitor, so the monitor exits. The reaper stays: it is the
+ * only possible subreaper of those processes. Not if the monitor's parent-death signal alone tells
+ * of the caller's death. */
 void share_command_end(struct guard *guard)
 {
     if (guard->options.linger && guard->options.scope != SCOPE_CHILD && !guard->caller_by_signal)

@@ -29,8 +29,8 @@ static bool take_pending(int sig, struct signal *signal)
     return wait_for_signal(signal_bit(sig), signal, &at_once) > 0;
 }
 
-/* The terminal signals the command's group as well. But it sends SIGHUP, with SIGCONT, to the session's leader alone,
- * which may be the monitor. */
+/* The terminal signals the command's group as well. But it sends SIGHUP, with SIGCONT, to the
+ * session's leader alone, which may be the monitor. */
 static bool command_has_it(const struct guard *guard, const struct signal *signal)
 {
     const int sig = signal->number;
@@ -46,13 +46,13 @@ static bool is_stopped(pid_t pid)
 {
     struct process process;
     if (process_read(pid, &process) < 0)
-        return sys2(SYS_kill, pid, 0) != -ESRCH; /* /proc does not show it: the message is believed */
+        return sys2(SYS_kill, pid, 0) != -ESRCH; /* the message is believed */
     return process.state == 'T';
 }
 
-/* As the command has, for the shell that waits for the monitor. The command may have been continued since, and the
- * reaper's SIGCONT may have come before this stop. So look again when the stop signal is pending: any later SIGCONT
- * takes it back. */
+/* As the command has, for the shell that waits for the monitor. The command may have been continued
+ * since, and the reaper's SIGCONT may have come before this stop. So look again when the stop
+ * signal is pending: any later SIGCONT takes it back. */
 static void stop_like_command(const struct guard *guard, const struct message *message)
 {
     const int sig = message->sig;
@@ -95,7 +95,8 @@ static void continue_command(const struct guard *guard, struct monitor *monitor,
         forward_signal(guard->reaper, signal);
 }
 
-/* A caller outside the PID namespace has no number to compare: without a sender, it is the kernel's signal. */
+/* A caller outside the PID namespace has no number to compare: without a sender, it is the kernel's
+ * signal. */
 static bool caller_is_gone(const struct guard *guard, const struct signal *signal)
 {
     return guard->caller == 0 ? signal->sender == 0 : sys0(SYS_getppid) != guard->caller;
@@ -122,12 +123,12 @@ static void handle_signal(const struct guard *guard, struct monitor *monitor, co
     } else if (sig == SIGCONT) {
         continue_command(guard, monitor, signal);
     } else {
-        forward_signal(guard->reaper, signal); /* under its own number: only the reaper may translate it (guard.h) */
+        forward_signal(guard->reaper, signal); /* untranslated: guard.h, rule 1 */
     }
 }
 
-/* While stopped, as the command is, the monitor would not notice the reaper's death, and the rest would never end. So
- * the kernel continues it when the pipe hangs up (fcntl(2), F_SETSIG). */
+/* While stopped, as the command is, the monitor would not notice the reaper's death, and the rest
+ * would never end. So the kernel continues it when the pipe hangs up (fcntl(2), F_SETSIG). */
 static void be_continued_when_reaper_dies(const struct guard *guard)
 {
     const int fd = guard->reaper_pipe[0];

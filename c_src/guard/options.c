@@ -1,5 +1,5 @@
-/* The command line. A new option is one line in OPTIONS, one function that reads its value, and one field in struct
- * options (guard.h). */
+/* The command line. A new option is a line in OPTIONS, a function that reads it, and a field in
+ * struct options. */
 #include "guard.h"
 
 #include <fcntl.h>
@@ -18,8 +18,8 @@ static const struct {
     {"PROF", SIGPROF}, {"WINCH", SIGWINCH}, {"IO", SIGIO},     {"PWR", SIGPWR},   {"SYS", SIGSYS},
 };
 
-/* Reads the value into options. */
-typedef void read_value(struct options *options, const char *option, const char *value);
+/* Reads a value into options. Returns what is wrong with it, or NULL. */
+typedef const char *read_value(struct options *options, const char *value);
 
 struct option {
     const char *name;
@@ -60,25 +60,28 @@ static bool is_number(const char *text, uint64_t maximum, uint64_t *number)
     return at > text && at - text < 19 && *at == '\0' && *number <= maximum;
 }
 
-static void read_signal(struct options *options, const char *option, const char *value)
+/* 0: it is none. */
+static int signal_number(const char *text)
 {
     uint64_t number;
-    if (is_number(value, LAST_SIGNAL, &number) && number > 0) {
-        options->sig = (int)number;
-        return;
-    }
-    const char *name = same_text(value, "SIG", 3) ? value + 3 : value;
+    const char *name = same_text(text, "SIG", 3) ? text + 3 : text;
+    if (is_number(text, LAST_SIGNAL, &number))
+        return (int)number;
     for (size_t i = 0; i < sizeof SIGNALS / sizeof *SIGNALS; i++) {
-        if (equal(name, SIGNALS[i].name)) {
-            options->sig = SIGNALS[i].number;
-            return;
-        }
+        if (equal(name, SIGNALS[i].name))
+            return SIGNALS[i].number;
     }
-    bad(option, value, " is not a signal's name or number");
+    return 0;
+}
+
+static const char *read_signal(struct options *options, const char *value)
+{
+    options->sig = signal_number(value);
+    return options->sig == 0 ? " is not a signal's name or number" : NULL;
 }
 
 /* Decimal, up to nanoseconds. */
-static void read_grace(struct options *options, const char *option, const char *value)
+static const char *read_grace(struct options *options, const char *value)
 {
     const char *at = value;
     uint64_t seconds = number_at(&at);
@@ -92,73 +95,79 @@ static void read_grace(struct options *options, const char *option, const char *
         }
     }
     if (!digits || !whole || *at != '\0')
-        bad(option, value, " is not a number of seconds");
+        return " is not a number of seconds";
     options->grace_ns = (int64_t)seconds * 1000000000 + ns;
+    return NULL;
 }
 
-static void read_scope(struct options *options, const char *option, const char *value)
+static const char *read_scope(struct options *options, const char *value)
 {
-    if (equal(value, "tree"))
-        options->scope = SCOPE_TREE;
-    else if (equal(value, "group"))
-        options->scope = SCOPE_GROUP;
-    else if (equal(value, "child"))
-        options->scope = SCOPE_CHILD;
-    else
-        bad(option, value, " is not tree, group or child");
+    static const char names[][6] = {[SCOPE_TREE] = "tree", [SCOPE_GROUP] = "group", [SCOPE_CHILD] = "child"};
+    for (int scope = SCOPE_TREE; scope <= SCOPE_CHILD; scope++) {
+        options->scope = (enum scope)scope;
+        if (equal(value, names[scope]))
+            return NULL;
+    }
+    return " is not tree, group or child";
 }
 
 /* PID, or PID:START with the start time of proc_pid_stat(5): no other process has both. */
-static void read_parent(struct options *options, const char *option, const char *value)
+static const char *read_parent(struct options *options, const char *value)
 {
     const char *at = value;
     uint64_t pid = number_at(&at);
     if (at == value || at - value > 10 || pid == 0 || pid > INT_MAX || (*at != '\0' && *at != ':'))
-        bad(option, value, " is not a PID");
+        return " is not a PID";
     options->parent = (pid_t)pid;
     if (*at == ':' && !is_number(at + 1, INT64_MAX, &options->parent_start))
-        bad(option, value, " is not a PID and a start time");
+        return " is not a PID and a start time";
+    return NULL;
 }
 
-static void read_linger(struct options *options, const char *option, const char *value)
+static const char *read_linger(struct options *options, const char *value)
 {
-    (void)option, (void)value;
+    (void)value;
     options->linger = true;
+    return NULL;
 }
 
 /* The command is not to have it. */
-static int take_descriptor(const char *option, const char *value)
+static const char *read_descriptor(int *descriptor, const char *value)
 {
     uint64_t fd;
     if (!is_number(value, INT_MAX, &fd) || sys2(SYS_fcntl, fd, F_GETFD) < 0)
-        bad(option, value, " is not an open descriptor");
-    set_close_on_exec((int)fd);
-    return (int)fd;
+        return " is not an open descriptor";
+    sys3(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
+    *descriptor = (int)fd;
+    return NULL;
 }
 
-/* The library may have armed it so that its hang-up sends SIGKILL: that ends here (fcntl(2), O_ASYNC). */
-static void read_lifeline(struct options *options, const char *option, const char *value)
+/* The library may have armed it so that its hang-up sends SIGKILL: that ends here (fcntl(2),
+ * O_ASYNC). */
+static const char *read_lifeline(struct options *options, const char *value)
 {
-    options->lifeline = take_descriptor(option, value);
+    const char *wrong = read_descriptor(&options->lifeline, value);
     sys3(SYS_fcntl, options->lifeline, F_SETFL, O_NONBLOCK);
+    return wrong;
 }
 
-static void read_control(struct options *options, const char *option, const char *value)
+static const char *read_control(struct options *options, const char *value)
 {
-    options->control = take_descriptor(option, value);
+    return read_descriptor(&options->control, value);
 }
 
-/* The guard itself was executed by this descriptor. */
-static void read_close(struct options *options, const char *option, const char *value)
+/* By this descriptor the guard itself was executed. */
+static const char *read_close(struct options *options, const char *value)
 {
+    int fd;
     (void)options;
-    take_descriptor(option, value);
+    return read_descriptor(&fd, value);
 }
 
-static void read_executable(struct options *options, const char *option, const char *value)
+static const char *read_executable(struct options *options, const char *value)
 {
-    (void)option;
     options->executable = value;
+    return NULL;
 }
 
 static read_value print_help, print_version;
@@ -181,10 +190,10 @@ static const struct option OPTIONS[] = {
 
 enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
 
-static void print_help(struct options *options, const char *name, const char *value)
+static const char *print_help(struct options *options, const char *value)
 {
     static const char column[] = "                  ";
-    (void)options, (void)name, (void)value;
+    (void)options, (void)value;
     print("usage: pdeathsig-run [option ...] [--] command [argument ...]\n\n"
           "Run the command. All that is below it ends when it does, or when the process that started this does.\n\n");
     for (const struct option *option = OPTIONS; option < OPTIONS + OPTION_COUNT; option++) {
@@ -204,24 +213,19 @@ static void print_help(struct options *options, const char *name, const char *va
     exit_with(0);
 }
 
-static void print_version(struct options *options, const char *option, const char *value)
+static const char *print_version(struct options *options, const char *value)
 {
-    (void)options, (void)option, (void)value;
+    (void)options, (void)value;
     print("pdeathsig-run " PDS_VERSION "\n");
     exit_with(0);
 }
 
-/* It is that option, or that option with =VALUE. */
-static bool is_option(const char *argument, const struct option *option)
-{
-    const size_t length = length_of(option->name);
-    return same_text(argument, option->name, (int)length) && (argument[length] == '\0' || argument[length] == '=');
-}
-
+/* By its name, behind which the argument ends or =VALUE follows. */
 static const struct option *find_option(const char *argument)
 {
     for (const struct option *option = OPTIONS; option < OPTIONS + OPTION_COUNT; option++) {
-        if (is_option(argument, option))
+        const size_t length = length_of(option->name);
+        if (same_text(argument, option->name, (int)length) && (argument[length] == '\0' || argument[length] == '='))
             return option;
     }
     bad(argument, "no such option", NULL);
@@ -249,7 +253,9 @@ void read_options(struct guard *guard, char **arguments)
         } else {
             bad(option->name, "needs a value", NULL);
         }
-        option->read(options, option->name, value);
+        const char *wrong = option->read(options, value);
+        if (wrong != NULL)
+            bad(option->name, value, wrong);
     }
     options->command = next;
     if (*next == NULL && options->control < 0)

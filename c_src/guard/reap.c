@@ -6,7 +6,7 @@
 static void note_end(struct guard *guard, const siginfo_t *info)
 {
     struct child *child = &guard->child;
-    if (info->si_pid == child->pid && child->state != CHILD_ENDED) { /* once: its PID may since be another's */
+    if (info->si_pid == child->pid && child->state != CHILD_ENDED) { /* its PID may be another's */
         child->state = CHILD_ENDED;
         child->end = *info;
     }

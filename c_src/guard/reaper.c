@@ -1,5 +1,5 @@
-/* The command's parent: waits for the command's end, for the end of the followed processes, and for requests; then ends
- * everything. */
+/* The command's parent: waits for the command's end, for the end of the followed processes, and for
+ * requests; then ends everything. */
 #include "guard.h"
 
 #include <fcntl.h>
@@ -47,8 +47,8 @@ static void tell_monitor(struct guard *guard, const siginfo_t *info)
     }
 }
 
-/* The monitor got SIGCONT after that stop. A command that runs again has had it too, with the whole group, as from a
- * shell's fg: another one would come late, and undo the next Ctrl-Z. */
+/* The monitor got SIGCONT after that stop. A command that runs again has had it too, with the whole
+ * group, as from a shell's fg: another one would come late, and undo the next Ctrl-Z. */
 static void continue_command(struct guard *guard, struct reaper *reaper, uint32_t stop)
 {
     reap(guard, tell_monitor);
@@ -62,7 +62,7 @@ static void continue_command(struct guard *guard, struct reaper *reaper, uint32_
 
 static void handle_signal(struct guard *guard, struct reaper *reaper, const struct signal *signal)
 {
-    const bool no_sender = signal->sender == 0 && signal->code == SI_USER; /* there was no room to queue it */
+    const bool no_sender = signal->sender == 0 && signal->code == SI_USER; /* the queue was full */
     const struct message message = decode_message(signal, guard->monitor);
     if (signal->number == CARRIER && (pid_t)sys0(SYS_getppid) != guard->monitor) {
         reaper->phase = KILLING;
@@ -91,7 +91,7 @@ static void handle_signal(struct guard *guard, struct reaper *reaper, const stru
     else if (guard->child.state != CHILD_ENDED)
         signal_command(guard, signal);
     else if (is_asked_to_end(signal->number))
-        reaper->phase = KILLING; /* the command has it no more, and the guard should not wait for the rest */
+        reaper->phase = KILLING; /* the caller does not want to wait for the rest */
 }
 
 /* A few in each turn: a flood of them must not delay all other work. */
@@ -112,7 +112,7 @@ static void handle_request(struct guard *guard, struct reaper *reaper)
 {
     int sig = read_request(guard);
     if (sig < 0)
-        reaper->polled[CONTROL].fd = -1; /* no more requests; whether the caller lives is for the followed to tell */
+        reaper->polled[CONTROL].fd = -1; /* no sign of the caller's end: a descriptor follows it */
     else if (sig == SIGKILL)
         reaper->phase = KILLING;
     else if (sig > 0)
@@ -243,17 +243,18 @@ void be_reaper(struct guard *guard)
     struct reaper reaper = {.phase = RUNNING, .remaining = SOME_LEFT};
     prepare(guard, &reaper);
     reaper.polled[EXECUTED].fd = start_command(guard);
-    /* A session, as a group would not do: as the parent of a member of the caller's group in the same session, the
-     * reaper would keep that group from being orphaned, and its own exit would hang up on all of it (setpgid(2)). */
+    /* A session, as a group would not do: as the parent of a member of the caller's group in the
+     * same session, the reaper would keep that group from being orphaned, and its own exit would
+     * hang up on all of it (setpgid(2)). */
     sys0(SYS_setsid);
-    sys3(SYS_setpriority, PRIO_PROCESS, 0, -20); /* if permitted: among thousands that fork, there is little time */
+    sys3(SYS_setpriority, PRIO_PROCESS, 0, -20); /* if permitted: a fork bomb leaves little time */
     const int keep[] = {reaper.polled[SIGNALS].fd, guard->options.control, reaper.polled[EXECUTED].fd,
                         guard->stderr_path,        guard->reaper_pipe[1],  guard->followed[0],
                         guard->followed[1],        guard->followed[2]};
     close_all_but(keep, sizeof keep / sizeof *keep);
     sys1(SYS_chdir, "/");
     if (reaper.polled[SIGNALS].fd < 0)
-        open_signals(guard, &reaper); /* the command's descriptors took all the room, and are closed now */
+        open_signals(guard, &reaper); /* the command's descriptors took all the room until now */
     if (reaper.polled[EXECUTED].fd < 0)
         report_started(guard, &reaper);
     wait_until_killing(guard, &reaper);

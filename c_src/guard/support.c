@@ -1,5 +1,5 @@
-/* The little of a C library that the guard needs: signals, the clock, descriptors, lines on stderr, and how it exits.
- */
+/* The little of a C library that the guard needs: signals, the clock, descriptors, lines on stderr,
+ * and how it exits. */
 #include "guard.h"
 
 #include <fcntl.h>
@@ -45,16 +45,11 @@ static bool raise_limit(struct guard *guard)
     return guard->limit_was_raised;
 }
 
-/* By that system call. If none is free, up to the hard limit; the command gets its own limit back. */
+/* By that system call. If none is free, up to the hard limit; the command gets its limit back. */
 long open_descriptor(struct guard *guard, long n, long a, long b, long c, long d)
 {
     long result = sys4(n, a, b, c, d);
     return result == -EMFILE && raise_limit(guard) ? sys4(n, a, b, c, d) : result;
-}
-
-void set_close_on_exec(int fd)
-{
-    sys3(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
 }
 
 static void close_span(unsigned int first, unsigned int last)
@@ -104,8 +99,8 @@ void print_line(int fd, const char *a, const char *b, const char *c, const char 
     sys3(SYS_write, fd, line, at - line);
 }
 
-/* The guard must not keep the command's stderr open: a pipe's reader waits for its end. So it is opened for one line,
- * and only if that does not block. */
+/* The guard must not keep the command's stderr open: a pipe's reader waits for its end. So it is
+ * opened for one line, and only if that does not block. */
 void warn(const struct guard *guard, const char *a, const char *b, const char *c, const char *d)
 {
     char path[64];

@@ -26,11 +26,6 @@ void print_line(int fd, const char *a, const char *b, const char *c, const char 
     assert(fd == STDERR_FILENO && length > 0);
 }
 
-void set_close_on_exec(int fd)
-{
-    assert(fd >= 0);
-}
-
 /* Of all descriptors, those with an even number are open. */
 static long sys6(long n, long a, long b, long c, long d, long e, long f)
 {
