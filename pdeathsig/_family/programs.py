@@ -15,7 +15,9 @@ from .._base.environ import is_resource_tracker
 from .._child.fork import parent_pid
 from .._spawn import fork_exec as spawn
 from .._spawn import guard_command, os_functions
-from .._spawn.binding import USUAL_GRACE, Binding, binding
+from .._spawn import fork_exec as spawn
+from .._spawn import guard_command, os_functions
+from .._spawn.binding import DEFAULT_GRACE, Binding, choose_binding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def fork_exec(terms: "Terms", original: "Callable[..., int]", arguments: "tuple[
     bound = None if spawn.is_bound(arguments) else how_bound(terms, arguments[0], arguments[1], arguments[5])
     if bound is None:
         return original(*arguments)
-    return spawn.start(bound, original, arguments)
+    return spawn.start_bound(bound, original, arguments)
 
 
 def call_os_function(
@@ -70,8 +72,8 @@ def how_bound(
         return Binding(terms.sig)
     grace = terms.grace
     if terms.scope == "group" and terms.sig != SIGKILL:
-        grace = grace or USUAL_GRACE  # a guard's; the kernel sends only SIGKILL to a group
-    return binding(terms.sig, terms.scope, grace, linger=True)
+        grace = grace or DEFAULT_GRACE  # a guard's; the kernel sends only SIGKILL to a group
+    return choose_binding(terms.sig, terms.scope, grace, linger=True)
 
 
 def _variables(env: "Sequence[bytes] | Mapping[Any, Any] | None") -> "dict[bytes, bytes]":

@@ -1,4 +1,4 @@
-"""How a child is bound: what it gets when this process dies, and how much of what it starts."""
+"""How a child is bound: what it gets when this process dies, and how much of what it starts dies with it."""
 
 import signal
 from typing import Any, NamedTuple
@@ -9,32 +9,38 @@ from .guard_command import GuardTerms, executable, guard_terms
 
 
 class Binding(NamedTuple):
-    """What a child gets when this process dies, and who of its group gets it too."""
+    """The terms of one bound child."""
 
-    sig: int
-    group: bool = False
-    guard: "GuardTerms | None" = None
+    sig: int  # what it gets when this process dies
+    group: bool = False  # and all of its process group
+    guard: "GuardTerms | None" = None  # a guard is started, and ends what is below it
 
 
 class _Default(int):
-    """SIGKILL, if the caller has not asked for anything else."""
+    """SIGKILL where the caller has not named a signal. With a grace it becomes SIGTERM."""
 
     def __repr__(self) -> str:
         return "SIGKILL"
 
 
 KILL: int = _Default(SIGKILL)
-_USUAL = Binding(SIGKILL)
-USUAL_GRACE = 5  # seconds
+DEFAULT_GRACE = 5  # seconds
+_DEFAULT_BINDING = Binding(SIGKILL)
 
 
-def binding(
+def choose_binding(
     pdeathsig: object, scope: object, grace: object = None, *, name: str = "pdeathsig", linger: bool = False
 ) -> "Binding | None":
-    """The arguments of that name; None: not bound. TypeError or ValueError names the argument: ``name`` is what the
-    first one is called there. ``linger``: a guard lets live what the program leaves behind."""
+    """Check the arguments of that name, and return what they come to. None: not bound.
+
+    :param name: what the caller calls the first one, for messages.
+    :param linger: a guard lets live what the program leaves behind when it ends.
+
+    Raises TypeError or ValueError that names the argument; FileNotFoundError if a guard is needed
+    and was not built; NotImplementedError where this is not Linux.
+    """
     if pdeathsig == SIGKILL and scope == "child" and grace is None and type(pdeathsig) is not bool and native.backend:
-        return _USUAL
+        return _DEFAULT_BINDING
     check_scope(scope)
     if pdeathsig is None:
         if scope != "child":
@@ -57,9 +63,9 @@ def binding(
 
 
 def _guarded_binding(sig: int, scope: Any, grace: Any, name: str, linger: bool) -> Binding:
-    executable()
+    executable()  # it may be missing: the caller is told now
     if grace is None:
-        grace = None if sig == SIGKILL else USUAL_GRACE
+        grace = None if sig == SIGKILL else DEFAULT_GRACE
     elif sig is KILL:
         sig = signal.SIGTERM
     return Binding(int(sig), guard=guard_terms(int(sig), grace, scope, name)._replace(linger=linger))

@@ -1,47 +1,49 @@
-"""fork_exec: the function beneath subprocess, asyncio and multiprocessing, with the child bound to this process.
+"""Starting a program as CPython's ``fork_exec`` does, with the child bound to this process.
 
-The fast road is c_src/spawn/fork_exec.c. The slow one is CPython's own fork_exec, with the binding
-in its ``preexec_fn``: for callers that have a ``preexec_fn``, and where nothing is compiled.
+subprocess, asyncio and multiprocessing start programs by ``_posixsubprocess.fork_exec``. A bound
+start does what that does, by one of two roads:
+
+- the extension's (c_src/spawn/fork_exec.c), which copies no memory;
+- CPython's own ``fork_exec`` with the binding in its ``preexec_fn``: if the caller has a
+  ``preexec_fn``, if another package has replaced ``fork_exec``, and where nothing is compiled.
 """
 
 import _posixsubprocess
 import _thread
 import contextlib
 import errno
-import functools
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._base import native, procfs
 from .._base.checks import SIGKILL
-from .._base.environ import death_notice
 from .._base.patching import unpatched
 from .._child import fork
 from .binding import Binding
 from .guard_command import GuardTerms, this_process
+from .preexec import BindInChild, on_main_thread
 
 if TYPE_CHECKING:
-    from . import guard as guards
+    from .guard import Handle
 
-cpython = unpatched(_posixsubprocess.fork_exec)
+_CPYTHONS = unpatched(_posixsubprocess.fork_exec)
 fork.exec_callers.add(__name__)
-native.load_cffi()  # while there are descriptors for that
-_HAS_PROCESS_GROUP = sys.version_info >= (3, 11)
-# Which errors before exec are about cwd, Popen asks by another word since 3.12.1.
-_SAYS_CHDIR = "noexec:chdir" in subprocess.Popen._execute_child.__code__.co_consts  # type: ignore[attr-defined]
+native.load_cffi()  # now: later a process may have no descriptor left
+_popen_code = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]
+# How Popen learns that an error before exec is about cwd: by this word since 3.12.1.
+_SAYS_CHDIR = "noexec:chdir" in _popen_code.co_consts
 
 
 class Arguments(NamedTuple):
-    """Those of CPython's fork_exec, as 3.15 has them."""
+    """The arguments of CPython's ``fork_exec``, in its order: all that any version has."""
 
     args: Sequence[Any]
-    executables: Sequence[bytes]
+    executables: Sequence[bytes]  # tried in turn
     close_fds: bool
-    keep: "tuple[int, ...]"
+    fds_to_keep: "tuple[int, ...]"  # in ascending order
     cwd: Any
     env: "Sequence[bytes] | None"
     p2cread: int
@@ -54,125 +56,204 @@ class Arguments(NamedTuple):
     errpipe_write: int
     restore_signals: bool
     new_session: bool
-    process_group: int
+    process_group: int  # -1: this process's; 0: its own. Before 3.11 absent.
     gid: "int | None"
     groups: "list[int] | None"
     uid: "int | None"
     umask: int
     preexec_fn: "Callable[[], Any] | None"
-    vfork: bool = True
+    vfork: bool = True  # absent in some versions
+
+    def keeping(self, *descriptors: int) -> "Arguments":
+        """Let the program inherit these too.
+
+        Raises ValueError, as CPython does, if the caller's own are not in order: sorting them here
+        would hide that.
+        """
+        keep = self.fds_to_keep
+        if list(keep) != sorted({fd for fd in keep if isinstance(fd, int) and 0 <= fd < 2**31}):
+            raise ValueError("bad value(s) in fds_to_keep")
+        return self._replace(fds_to_keep=tuple(sorted((*keep, *descriptors))))
+
+    def leading_a_group(self) -> "Arguments":
+        """Let the child lead a process group of its own. Raises ValueError if the caller chose another."""
+        if self.process_group not in (-1, 0):
+            raise ValueError(f"process_group: with scope='group' the child leads its own, not {self.process_group}")
+        return self if self.new_session else self._replace(process_group=0)
+
+    def for_cpython(self) -> "tuple[Any, ...]":
+        """As this Python's ``fork_exec`` takes them."""
+        return tuple(getattr(self, name) for name in _OF_THIS_PYTHON)
 
 
+_HAS_PROCESS_GROUP = sys.version_info >= (3, 11)
+_OF_THIS_PYTHON = [
+    name
+    for name in Arguments._fields
+    if (name != "process_group" or _HAS_PROCESS_GROUP) and (name != "vfork" or "_USE_VFORK" in _popen_code.co_names)
+]
+_PROCESS_GROUP = Arguments._fields.index("process_group")
 _PREEXEC_FN = Arguments._fields.index("preexec_fn")
+_PREEXEC_FN_OF_THIS_PYTHON = _OF_THIS_PYTHON.index("preexec_fn")
+
+# Starts the child by one of the two roads. Takes its binding, and the lifeline that it holds (-1: none).
+Road = Callable[[Binding, Arguments, int], int]
 
 
-class Started:
-    """What one call has started. Whoever is interrupted before that returns has it from here."""
+def from_cpython(arguments: "tuple[Any, ...]") -> "tuple[Any, ...]":
+    """The arguments of this Python's ``fork_exec``, in the order of Arguments."""
+    if _HAS_PROCESS_GROUP:
+        return arguments
+    return (*arguments[:_PROCESS_GROUP], -1, *arguments[_PROCESS_GROUP:], _vfork_wanted())
 
-    __slots__ = ("guard", "pids")
 
-    def __init__(self) -> None:
+def is_bound(arguments: "tuple[Any, ...]") -> bool:
+    """Whether these arguments, this Python's, come from a bound start, which calls CPython's ``fork_exec``."""
+    return isinstance(arguments[_PREEXEC_FN_OF_THIS_PYTHON], BindInChild)
+
+
+def start_bound(binding: Binding, original: "Callable[..., int]", arguments: "tuple[Any, ...]") -> int:
+    """Start a program in the place of ``original``, CPython's or another's ``fork_exec``. Returns the child's PID.
+
+    If it is interrupted, it ends the child.
+    """
+    start = Start(binding, original)
+    try:
+        return start.run(*arguments)
+    except BaseException:
+        start.end()
+        raise
+
+
+class Start:
+    """One start in progress: how the child is bound, and what has been started by now.
+
+    Its caller may be interrupted before it has the PID. Then it ends the child by ``end()``.
+
+    :param original: CPython's ``fork_exec``, or what another package has put in its place.
+    """
+
+    __slots__ = ("binding", "guard", "original", "pids")
+
+    def __init__(self, binding: Binding, original: "Callable[..., int]") -> None:
+        self.binding, self.original = binding, original
         self.pids: list[int] = []
-        self.guard: "guards.Handle | None" = None
+        self.guard: "Handle | None" = None
 
-    def end(self, group: bool = False) -> bool:
-        """Whether there was a child to end. ``group``: with those it leads."""
+    def run(self, *arguments: Any) -> int:
+        """Start the program. Takes the arguments of this Python's ``fork_exec``.
+
+        Returns the PID of the child, with a guard that of the guard. Raises what CPython's
+        ``fork_exec`` raises, and OSError with the name of the system call.
+        """
+        binding = self.binding
+        arguments = from_cpython(arguments)
+        fast = native.backend == "compiled" and self.original is _CPYTHONS and arguments[_PREEXEC_FN] is None
+        exec_unbinds = exec_clears_pdeathsig()
+        if fast and not binding.group and binding.guard is None and not exec_unbinds:
+            return self._by_extension(binding, arguments)
+
+        given = Arguments(*arguments)
+        # The kernel's parent of a child made by CPython is this thread. If it may end before the
+        # process does, a lifeline follows the process. The extension needs none for that.
+        thread_may_end = not fast and not on_main_thread()
+        road: Road = self._by_extension if fast else self._by_preexec_fn
+        if binding.guard is not None:
+            return self._guarded(binding.guard, given, road, thread_may_end)
+        if binding.group:
+            given = given.leading_a_group()
+        if not (binding.group or exec_unbinds or thread_may_end):
+            return road(binding, given, -1)
+        with new_lifeline() as lifeline:
+            return road(binding, given.keeping(lifeline), lifeline)
+
+    def end(self) -> bool:
+        """End what was started, the child's process group too if it is bound as one. False: there was nothing."""
         for pid in self.pids:
-            end_child(pid, group)
+            end_child(pid, self.binding.group)
         if self.guard is not None:
             self.guard.close()
         return bool(self.pids)
 
-
-def fork_exec(bound: Binding, beneath: Callable[..., int], arguments: "tuple[Any, ...]", started: Started) -> int:
-    """Start the program that ``arguments`` tell, those of this Python's fork_exec, and return its PID. ``beneath`` is
-    what to call on the slow road."""
-    if not _HAS_PROCESS_GROUP:
-        arguments = (*arguments[:16], -1, *arguments[16:], _vfork_wanted())
-    sig, group, guard = bound
-    fast = native.backend == "compiled" and beneath is cpython and arguments[_PREEXEC_FN] is None
-    alone = exec_unbinds()
-    if fast and not group and not alone and guard is None:
-        return _spawn(started, sig, -1, False, arguments)
-    given = Arguments(*arguments)
-    _check_keep(given.keep)
-    if guard is not None:
-        with_guard = functools.partial(_start_guard, guard, beneath, fast, len(arguments), started)
-        return with_guard(given, -1) if fast and guard.linger and _has_pidfds() else _with_lifeline(given, with_guard)
-    if group:
-        given = _with_own_group(given)
-    if fast:
-        return _with_lifeline(given, lambda given, lifeline: _spawn(started, sig, lifeline, group, given))
-
-    by_preexec = functools.partial(_by_preexec, bound, beneath, len(arguments))
-    # There the kernel's parent is this thread. If it may end, a lifeline is what follows the process.
-    if group or alone or not _on_main_thread():
-        return _with_lifeline(given, by_preexec)
-    return by_preexec(given, -1)
-
-
-def _by_preexec(bound: Binding, beneath: Callable[..., int], count: int, given: Arguments, lifeline: int) -> int:
-    changed = given._replace(preexec_fn=_Preexec(bound, lifeline, given))
-    return beneath(*(changed[:count] if _HAS_PROCESS_GROUP else (*changed[:16], *changed[17:22])))
-
-
-def _start_guard(
-    terms: GuardTerms,
-    beneath: Callable[..., int],
-    fast: bool,
-    count: int,
-    started: Started,
-    given: Arguments,
-    lifeline: int,
-) -> int:
-    """Start the guard, which starts the program. It gets SIGKILL if we die before it holds the lifeline."""
-    from . import guard as guards  # it imports socket
-
-    handle = started.guard = guards.Handle()
-    with contextlib.ExitStack() as unless_started, contextlib.ExitStack() as at_once:
-        unless_started.callback(handle.close)
-        program = guards.Program(by_descriptor=any(new is not None for new in (given.uid, given.gid, given.groups)))
-        at_once.callback(program.close)
-        control = handle.offer(given.executables)
-        at_once.callback(os.close, control)
-        options = [*terms.options(), "--control", str(control), *program.options()]
-        if terms.linger:
-            options += ["--parent", this_process()]
-        if lifeline >= 0:
-            options += ["--close" if terms.linger and _has_pidfds() else "--lifeline", str(lifeline)]
-        changed = given._replace(
-            args=["pdeathsig-run", *options, "--", *given.args],
-            executables=[program.path],
-            keep=tuple(sorted((*given.keep, control, *program.keep))),
+    def _by_extension(self, binding: Binding, arguments: "tuple[Any, ...]", lifeline: int = -1) -> int:
+        # Another thread may fork meanwhile.
+        threads = _thread._count() > 0
+        result: int = native.quick.fork_exec(
+            self.pids, binding.sig, lifeline, binding.group, _SAYS_CHDIR, threads, *arguments
         )
-        if fast:
-            handle.pid = _spawn(started, SIGKILL, -1, False, changed)
-        else:
-            held = -1 if _on_main_thread() else lifeline
-            handle.pid = _by_preexec(Binding(SIGKILL), beneath, count, changed, held)
-            started.pids.append(handle.pid)
-        at_once.close()
-        error = handle.answer()
-        if error:
-            guards.replace_report(given.errpipe_read, b"OSError:%X:" % error)
-        elif handle.command_pid is not None:
-            unless_started.pop_all()
-    return handle.pid
+        if result >= 0:
+            return result
+        if -result == errno.EAGAIN or native.failed_call() == "clone":  # CPython names no call there
+            raise OSError(-result, os.strerror(-result))
+        return native.check(result)
+
+    def _by_preexec_fn(self, binding: Binding, given: Arguments, lifeline: int) -> int:
+        process_group = -1 if _HAS_PROCESS_GROUP else given.process_group
+        bind = BindInChild(binding, lifeline, given.preexec_fn, process_group)
+        return self.original(*given._replace(preexec_fn=bind).for_cpython())
+
+    def _guarded(self, terms: GuardTerms, given: Arguments, road: Road, thread_may_end: bool) -> int:
+        """Start the guard, which starts the program; wait until it has. Returns the guard's PID."""
+        from . import guard as guards  # it imports socket
+
+        handle = self.guard = guards.Handle()
+        try:
+            handle.pid = self._start_guard(handle, terms, given, road, thread_may_end)
+            self.pids[:] = [handle.pid]
+            error = handle.wait_for_start()
+            if error:
+                guards.report_to_popen(given.errpipe_read, b"OSError:%X:" % error)
+        finally:
+            if handle.command_pid is None:
+                handle.close()
+        return handle.pid
+
+    def _start_guard(
+        self, handle: "Handle", terms: GuardTerms, given: Arguments, road: Road, thread_may_end: bool
+    ) -> int:
+        """Start the guard. Until it follows this process by itself, it is bound to it by SIGKILL.
+
+        It follows by a lifeline; but one that lingers by a pidfd, since an exec of this process
+        closes the lifeline.
+        """
+        from . import guard as guards
+
+        by_pidfd = terms.linger and _has_pidfds()
+        with contextlib.ExitStack() as stack:
+            lifeline = stack.enter_context(new_lifeline()) if thread_may_end or not by_pidfd else -1
+            changes_user = any(new is not None for new in (given.uid, given.gid, given.groups))
+            executable = stack.enter_context(guards.Executable(by_descriptor=changes_user))
+            control = stack.enter_context(handle.offer(given.executables))
+            inherited = [control, *executable.descriptors]
+            options = [*terms.options(), "--control", str(control), *executable.options()]
+            if terms.linger:
+                options += ["--parent", this_process()]
+            if lifeline >= 0:
+                inherited.append(lifeline)
+                options += ["--close" if by_pidfd else "--lifeline", str(lifeline)]
+            changed = given.keeping(*inherited)._replace(
+                args=["pdeathsig-run", *options, "--", *given.args], executables=[executable.path]
+            )
+            return road(Binding(SIGKILL), changed, lifeline if thread_may_end else -1)
 
 
-def _is_ours(pid: int) -> bool:
-    """Whether it is a child of this process that nobody has reaped."""
-    if not hasattr(os, "waitid"):  # PyPy
-        process = procfs.read(pid)
-        return process is not None and process.parent == os.getpid()
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    return True
+@contextlib.contextmanager
+def new_lifeline() -> "Iterator[int]":
+    """A lifeline for one child to hold, which is closed here as soon as the child has it."""
+    lifeline = native.check(native.lib.pds_lifeline())
+    try:
+        yield lifeline
+    finally:
+        os.close(lifeline)
 
 
 def end_child(pid: int, group: bool = False) -> None:
-    """Whoever is interrupted before he has the handle cannot end the child himself, nor the group that it leads."""
+    """End a child of this process, and reap it. Nothing happens if it is none, or is reaped already.
+
+    :param group: end its process group too, if it leads one.
+    """
     try:
-        if pid and _is_ours(pid):
+        if pid and _is_unreaped_child(pid):
             if group and os.getpgid(pid) == pid:
                 os.killpg(pid, SIGKILL)
             os.kill(pid, SIGKILL)
@@ -181,30 +262,26 @@ def end_child(pid: int, group: bool = False) -> None:
         pass
 
 
-def start(bound: Binding, beneath: Callable[..., int], arguments: "tuple[Any, ...]") -> int:
-    """``fork_exec`` for callers who know nothing of us: if it is interrupted, it ends the child itself."""
-    started = Started()
-    try:
-        return fork_exec(bound, beneath, arguments, started)
-    except BaseException:
-        started.end()
-        raise
+def _is_unreaped_child(pid: int) -> bool:
+    """Whether that is a child of this process. ChildProcessError, too, says that it is none."""
+    if not hasattr(os, "waitid"):  # PyPy
+        process = procfs.read(pid)
+        return process is not None and process.parent == os.getpid()
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return True
 
 
-def is_bound(arguments: "tuple[Any, ...]") -> bool:
-    """Whether our slow road is above."""
-    return isinstance(arguments[_PREEXEC_FN if _HAS_PROCESS_GROUP else _PREEXEC_FN - 1], _Preexec)
+def exec_clears_pdeathsig() -> bool:
+    """Whether the kernel forgets the parent-death signal at any exec from here.
 
-
-def exec_unbinds() -> bool:
-    """Such an exec counts as one of a set-user-ID program, and the kernel forgets the parent-death signal."""
+    It does where effective and real IDs differ, as at the exec of a set-user-ID program: prctl(2).
+    """
     user, effective_user, _ = os.getresuid()
     group, effective_group, _ = os.getresgid()
     return effective_user != user or effective_group != group
 
 
 def _has_pidfds() -> bool:
-    """By one a guard follows us through an exec of ours, which closes a lifeline."""
     try:
         os.close(native.pidfd_open(os.getpid()))
     except OSError:
@@ -212,80 +289,9 @@ def _has_pidfds() -> bool:
     return True
 
 
-def _on_main_thread() -> bool:
-    """The kernel's: threading's may be another."""
-    return _thread.get_native_id() == os.getpid()
-
-
-def _with_lifeline(given: Arguments, start: Callable[[Arguments, int], int]) -> int:
-    lifeline = native.check(native.lib.pds_lifeline())
-    try:
-        return start(given._replace(keep=tuple(sorted((*given.keep, lifeline)))), lifeline)
-    finally:
-        os.close(lifeline)
-
-
-def _with_own_group(given: Arguments) -> Arguments:
-    if given.process_group not in (-1, 0):
-        raise ValueError(f"process_group: with scope='group' the child leads its own, not {given.process_group}")
-    return given if given.new_session else given._replace(process_group=0)
-
-
-def _spawn(started: Started, sig: int, lifeline: int, group: bool, arguments: "tuple[Any, ...]") -> int:
-    """The fast road; arguments as in Arguments."""
-    threads = _thread._count() > 0
-    result: int = native.quick.fork_exec(started.pids, sig, lifeline, group, _SAYS_CHDIR, threads, *arguments)
-    if result >= 0:
-        return result
-    if -result == errno.EAGAIN or native.failed_call() == "clone":  # subprocess's own words
-        raise OSError(-result, os.strerror(-result))
-    return native.check(result)
-
-
-def _check_keep(keep: "tuple[int, ...]") -> None:
-    if list(keep) != sorted({fd for fd in keep if isinstance(fd, int) and 0 <= fd < 2**31}):
-        raise ValueError("bad value(s) in fds_to_keep")
-
-
-def strings(strings: Sequence[bytes]) -> bytes:
-    joined = b"\0".join((*strings, b""))
-    if joined.count(b"\0") != len(strings):
-        raise ValueError("embedded null byte")
-    return joined
-
-
 def _vfork_wanted() -> bool:
-    """CPython's switch for it, which before 3.11 is no argument."""
+    """CPython's switch, which before 3.11 is no argument."""
     try:
         return bool(subprocess._USE_VFORK)
     except Exception:
         return True
-
-
-class _Preexec:
-    """The slow road's ``preexec_fn``: the caller's own first, as it may change credentials."""
-
-    def __init__(self, bound: Binding, lifeline: int, given: Arguments) -> None:
-        self._bound, self._lifeline, self._given = bound, lifeline, given
-        self._on_main = _on_main_thread()
-
-    def __call__(self) -> None:
-        given = self._given
-        if given.process_group >= 0 and not _HAS_PROCESS_GROUP:
-            os.setpgid(0, given.process_group)
-        if given.preexec_fn is not None:
-            self._bind()  # it may take its time
-            given.preexec_fn()  # and change credentials, or arm in its own way
-        self._bind()
-
-    def _bind(self) -> None:
-        sig, gone = self._bound.sig, False
-        # On another thread none: also not the caller's own, which would speak of that thread.
-        gone = bool(native.check(native.lib.pds_preexec(sig if self._on_main else 0)))
-        if not self._on_main and sig not in (SIGKILL, signal.SIGSTOP):
-            signal.signal(sig, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [sig])
-        if self._lifeline >= 0:
-            gone |= bool(native.check(native.lib.pds_lifeline_hold(self._lifeline, sig, self._bound.group)))
-        if gone:
-            native.lib.pds_die(sig, death_notice(native.lib.pds_parent(), sig, None))

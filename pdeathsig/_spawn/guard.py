@@ -1,47 +1,60 @@
-"""One guard that was started for a Popen, and the socket to it."""
+"""The guard of one Popen: its executable, and the socket by which it reports and takes signals."""
 
+import contextlib
 import errno
 import fcntl
 import os
 import select
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .._base import native
 from .guard_command import executable
 
 _MESSAGE = struct.Struct("=ii")  # struct message of c_src/guard
 _STARTED, _EXEC_FAILED, _GUARD_FAILED = 1, 2, 3
-_NOT_STARTED = 125  # its exit status
-_O_PATH = getattr(os, "O_PATH", 0o10000000)  # PyPy has it not
-_HIGH = 200  # out of the way of standard input, output and error
+_NOT_STARTED = 125  # the guard's exit status
+_O_PATH = getattr(os, "O_PATH", 0o10000000)  # PyPy lacks it
+_HIGH = 200  # above standard input, output and error, which the child's are moved to
 
 
-class Program:
-    """The executable, to be started once, also by another user who may not reach it by its path."""
+class Executable:
+    """The guard's executable, for one start. A context manager.
+
+    :param by_descriptor: for a child that changes its user: that user may not reach the path.
+    """
 
     def __init__(self, by_descriptor: bool) -> None:
         self.path = os.fsencode(executable())
-        self.keep: "tuple[int, ...]" = ()
+        self.descriptors: "tuple[int, ...]" = ()
+        """Inherited by the guard, and closed in this process at the end of the block."""
         if by_descriptor and os.path.exists("/proc/self/fd"):
             low = os.open(self.path, _O_PATH | os.O_CLOEXEC)
             try:
-                fd = _moved_up(low)
+                fd = _dup_high(low)
             finally:
                 os.close(low)
-            self.path, self.keep = b"/proc/self/fd/%d" % fd, (fd,)
+            self.path, self.descriptors = b"/proc/self/fd/%d" % fd, (fd,)
 
     def options(self) -> "list[str]":
-        return [option for fd in self.keep for option in ("--close", str(fd))]
+        """Tell the guard to close what it inherits of this."""
+        return [option for fd in self.descriptors for option in ("--close", str(fd))]
 
-    def close(self) -> None:
-        for fd in self.keep:
+    def __enter__(self) -> "Executable":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self.descriptors:
             os.close(fd)
 
 
-def replace_report(errpipe_read: int, report: bytes) -> None:
-    """Popen now reads this there. No pipe: a process that another thread forks meanwhile could keep that open."""
+def report_to_popen(errpipe_read: int, report: bytes) -> None:
+    """Have CPython's Popen read ``report`` from its error pipe, whose read end is ``errpipe_read``.
+
+    Not a pipe takes its place but a socket. A process that another thread forks meanwhile may keep
+    the write end open, and a socket can be shut down all the same.
+    """
     reader, writer = socket.socketpair()
     with reader, writer:
         writer.send(report)
@@ -50,72 +63,71 @@ def replace_report(errpipe_read: int, report: bytes) -> None:
 
 
 class Handle:
-    """One guard that was started for a Popen: what it has said, and what it can be asked."""
+    """A guard that was started for a Popen."""
 
     def __init__(self) -> None:
         self.pid = 0
         self.command_pid: "int | None" = None
         self._socket: "socket.socket | None" = None
 
-    def offer(self, executables: "Sequence[bytes]") -> int:
-        """Tell it what to try in turn. Returns its end of the socket, which the caller closes."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, theirs:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, _moved_up(ours))
+    @contextlib.contextmanager
+    def offer(self, executables: "Sequence[bytes]") -> "Iterator[int]":
+        """Send what to execute, tried in turn. In the block there is the guard's end of the socket, a descriptor."""
+        ours, guards = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, guards:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, _dup_high(ours))
             self._socket.setblocking(True)
-            self._offer(b"".join(path + b"\0" for path in executables))
-            return _moved_up(theirs)
-
-    def _offer(self, paths: bytes) -> None:
-        assert self._socket is not None
+            try:
+                self._socket.send(b"".join(path + b"\0" for path in executables))
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    raise OSError(errno.E2BIG, os.strerror(errno.E2BIG)) from None
+                raise
+            guards_end = _dup_high(guards)
         try:
-            self._socket.send(paths)
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE:
-                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG)) from None
-            raise
+            yield guards_end
+        finally:
+            os.close(guards_end)
 
-    def answer(self) -> int:
-        """Wait for its word on the command: 0: it runs; else the errno of exec. OSError: the guard itself failed."""
-        what, value = self._read()
+    def wait_for_start(self) -> int:
+        """Wait for the guard's report on the command. Returns the errno of exec; 0: the command runs.
+
+        0 as well if the guard was killed or could not be executed: its exit status tells.
+        Raises OSError if the guard itself failed.
+        """
+        message = self._receive()
+        if message is None:
+            if self._rejected_its_options():
+                raise OSError(errno.EIO, "pdeathsig-run could not start; its error message is on stderr")
+            return 0
+        what, value = message
         if what == _GUARD_FAILED:
             raise OSError(value, f"{os.strerror(value)} (in the guard)")
         if what == _STARTED:
             self.command_pid = value
-        elif what == 0 and self._has_refused():
-            raise OSError(errno.EIO, "pdeathsig-run could not start; it has said why on stderr")
         return value if what == _EXEC_FAILED else 0
 
-    def _read(self) -> "tuple[int, int]":
-        assert self._socket is not None
-        answer = self._receive(self._socket) if self._has_answered(self._socket) else b""
-        if not answer:  # it could not be executed, or was killed: its exit status tells
-            return 0, 0
-        what, value = _MESSAGE.unpack(answer)
+    def _receive(self) -> "tuple[int, int] | None":
+        """Wait for a message. None: the guard has ended without one."""
+        ours = self._socket
+        if ours is None or not self._has_message(ours):
+            return None
+        try:
+            message = ours.recv(_MESSAGE.size)
+        except ConnectionResetError:
+            # Told once, if the guard has ended without reading ours. Its own message comes next.
+            message = ours.recv(_MESSAGE.size)
+        if not message:
+            return None
+        what, value = _MESSAGE.unpack(message)
         return what, value
 
-    def _has_refused(self) -> bool:
-        """Whether it has ended without a word, as it does when it makes nothing of its options."""
-        if not hasattr(os, "waitid"):  # PyPy: its exit status will tell
-            return False
-        try:
-            end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:  # reaped by somebody
-            return False
-        return end is not None and (end.si_code, end.si_status) == (os.CLD_EXITED, _NOT_STARTED)
-
-    def _receive(self, ours: "socket.socket") -> bytes:
-        """Its word, or nothing: it is gone. That it has gone without reading ours is told first, and once."""
-        try:
-            return ours.recv(_MESSAGE.size)
-        except ConnectionResetError:
-            return ours.recv(_MESSAGE.size)
-
-    def _has_answered(self, ours: "socket.socket") -> bool:
+    def _has_message(self, ours: "socket.socket") -> bool:
         poll = select.poll()
         poll.register(ours, select.POLLIN)
         try:
-            pidfd = native.pidfd_open(self.pid)  # a forked sibling of ours may hold its end of the socket
+            # The socket alone does not tell of its end: a forked child of ours may hold the guard's.
+            pidfd = native.pidfd_open(self.pid)
         except OSError:
             return bool(poll.poll())
         try:
@@ -124,8 +136,17 @@ class Handle:
         finally:
             os.close(pidfd)
 
+    def _rejected_its_options(self) -> bool:
+        if not hasattr(os, "waitid"):  # PyPy: its exit status tells
+            return False
+        try:
+            end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:  # other code has reaped it
+            return False
+        return end is not None and (end.si_code, end.si_status) == (os.CLD_EXITED, _NOT_STARTED)
+
     def send(self, sig: int) -> bool:
-        """Signal the command; with SIGKILL, end all. False: the guard does not listen any more."""
+        """Send the command a signal; SIGKILL ends all that the guard is for. False: the guard does not listen."""
         ours = self._socket
         try:
             return ours is not None and ours.send(_MESSAGE.pack(0, sig), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT) > 0
@@ -138,12 +159,12 @@ class Handle:
             if ours is not None:
                 ours.close()
         except OSError:
-            pass  # somebody has closed what he did not know
+            pass  # other code has closed a descriptor that it did not open
 
     __del__ = close
 
 
-def _moved_up(end: "socket.socket | int") -> int:
+def _dup_high(end: "socket.socket | int") -> int:
     try:
         return fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _HIGH)
     except OSError:  # RLIMIT_NOFILE is lower

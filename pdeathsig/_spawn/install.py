@@ -17,7 +17,7 @@ from .._base.environ import is_resource_tracker
 from .._base.patching import OS_FUNCTIONS, Patch, look_like, unpatched, when_imported
 from .._child import arm
 from . import fork_exec, os_functions, uvloop
-from .binding import KILL, Binding, binding
+from .binding import KILL, Binding, choose_binding
 
 if TYPE_CHECKING:
     from .guard_command import Scope
@@ -51,7 +51,7 @@ def install(sig: int = KILL, *, scope: "Scope" = "child", grace: "float | None" 
     native.require_linux("install()")
     first = _bound is None
     check_signal(sig)
-    bound = binding(sig, scope, grace, name="sig", linger=True)
+    bound = choose_binding(sig, scope, grace, name="sig", linger=True)
     from multiprocessing import util  # this may fail, and then nothing has changed
 
     _bound = bound
@@ -83,7 +83,7 @@ def _fork_exec_patch(module: Any, name: str) -> Patch:
         if _bound is None or fork_exec.is_bound(arguments) or is_resource_tracker(arguments[0]):
             pid: int = patch.original(*arguments)
             return pid
-        return fork_exec.start(_bound, unpatched(bound_fork_exec), arguments)
+        return fork_exec.start_bound(_bound, unpatched(bound_fork_exec), arguments)
 
     patch = Patch(module, name, bound_fork_exec)
     return patch

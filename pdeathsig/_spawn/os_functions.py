@@ -11,7 +11,7 @@ import operator
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .._base import native
@@ -148,7 +148,7 @@ def system(bound: Binding, command: Any) -> int:
 
     def start(lifeline: int) -> int:
         spawn = _spawn(bound, lifeline, executables_count=1, argc=len(argv), envc=-1, process_group=group)
-        status: int = native.lib.pds_system(spawn, fork_exec.strings(executables), fork_exec.strings(argv))
+        status: int = native.lib.pds_system(spawn, _joined(executables), _joined(argv))
         return status
 
     status = _held(bound, start)
@@ -180,7 +180,7 @@ def _start(
     posix = ffi.new("struct pds_posix *", {**posix_fields, "actions_count": len(actions)})
     paths = [ffi.new("char[]", action.path) if action.path is not None else null for action in actions]
     listed = ffi.new("struct pds_action[]", [(*action[:-1], path) for action, path in zip(actions, paths, strict=True)])
-    texts = fork_exec.strings(executables), fork_exec.strings(argv), null if env is None else fork_exec.strings(env)
+    texts = _joined(executables), _joined(argv), null if env is None else _joined(env)
     spawn = None
 
     def start(lifeline: int) -> int:
@@ -219,7 +219,7 @@ def _with_guard(
 def _held(bound: Binding, start: "Callable[[int], int]", above: int = 0) -> int:
     """With a lifeline, out of the way of the file actions, for a group, and where the kernel forgets the parent-death
     signal at exec."""
-    if not bound.group and not fork_exec.exec_unbinds():
+    if not bound.group and not fork_exec.exec_clears_pdeathsig():
         return start(-1)
     lifeline = native.check(native.lib.pds_lifeline())
     try:
@@ -229,6 +229,10 @@ def _held(bound: Binding, start: "Callable[[int], int]", above: int = 0) -> int:
         return start(lifeline)
     finally:
         os.close(lifeline)
+
+
+def _joined(strings: "Sequence[bytes]") -> bytes:
+    return b"\0".join((*strings, b""))
 
 
 def _path(name: str, path: Any) -> bytes:

@@ -79,7 +79,7 @@ class _Proof:
     def watch(self) -> None:
         from pdeathsig._spawn import fork_exec, os_functions  # to count what nothing tells outside
 
-        fork_exec.fork_exec = self._counted(fork_exec.fork_exec)
+        fork_exec.Start.run = self._counted(fork_exec.Start.run)  # type: ignore[method-assign]
         os_functions.posix_spawn = self._counted(os_functions.posix_spawn)
 
     def _counted(self, spawn: Callable[..., int]) -> Callable[..., int]:
