@@ -215,6 +215,13 @@ def test_errors_are_cpythons(name: str, bad: str) -> None:
     assert theirs != (None,)
 
 
+@pytest.mark.usefixtures("installed", "nothing_left")
+def test_an_argument_that_is_used_up_by_the_refusal_starts_nothing() -> None:
+    """CPython's function, asked next for its error, would find nothing wrong with an empty iterator."""
+    with pytest.raises(ValueError):
+        os.posix_spawn("/bin/sleep", ["sleep", "1000"], {}, setsigmask=iter([signal.SIGUSR1, 99]))
+
+
 @pytest.mark.parametrize("error", ["EACCES", "ENOEXEC", "ELOOP"])
 def test_posix_spawnp_looks_in_path_as_libc_does(error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first candidate exists but cannot be executed; the second one can."""

@@ -1,34 +1,70 @@
 """os.posix_spawn, os.posix_spawnp, os.system, os.spawnv and its family, with the child bound to this process.
 
-Whichever thread calls. Arguments, errors and audit events are those of ``os``. The child's path is
-c_src/spawn/posix_spawn.c.
+It is bound whichever thread calls. Results, errors and audit events are those of ``os``. The
+child's path is c_src/spawn/posix_spawn.c.
+
+An argument that is not right makes the conversion here fail in some way. What CPython says of it,
+CPython itself says: its function is called, in a way in which it cannot start a program.
 """
 
 import _signal
+import contextlib
 import fcntl
-import functools
 import operator
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from .._base import native
 from .._base.checks import SIGKILL
 from . import fork_exec, guard_command
 from .binding import Binding
 
-_C_INT = range(-(2**31), 2**31)
-_NOT_GIVEN = object()
-_ENV_MAY_BE_NONE = sys.version_info >= (3, 13)
-_FLAGS_ARE_BOOL = sys.version_info >= (3, 12)
-# The last is new in 3.14; PyPy has none of them, nor any function that takes them.
-_OPEN, _CLOSE, _DUP2, _CLOSE_FROM = (
-    getattr(os, f"POSIX_SPAWN_{name}", None) for name in ("OPEN", "CLOSE", "DUP2", "CLOSEFROM")
-)
-_SIGNALS = 64
+_ABSENT = object()
+_ABSENT_OR_NONE = None if sys.version_info >= (3, 14) else _ABSENT
+_CLOSE_FROM = getattr(os, "POSIX_SPAWN_CLOSEFROM", None)  # new in 3.14
+_LAST_SIGNAL = 64
 _SHELL = b"/bin/sh"
+
+# Says how a program is bound, by its arguments, the paths that are tried in turn, and its
+# environment. None: not bound.
+Bind = Callable[[Any, "list[bytes]", Any], "Binding | None"]
+
+
+def call(
+    name: str, bind: Bind, original: "Callable[..., Any]", arguments: "tuple[Any, ...]", options: "dict[str, Any]"
+) -> Any:
+    """Do what ``os``'s function of that name does, with the child bound; or call it if that is not to be.
+
+    :param original: that function.
+
+    Raises what it raises, and OSError with the name of the system call.
+    """
+    if name == "system":
+        return _system(bind, original, *arguments, **options)
+    if name == "_spawnvef":
+        return _spawnvef(bind, original, *arguments, **options)
+    return _posix_spawn(name, bind, original, arguments, options)
+
+
+class Program(NamedTuple):
+    """What the child is to execute."""
+
+    executables: "list[bytes]"  # tried in turn
+    argv: "list[bytes]"
+    env: "list[bytes] | None"  # None: this process's
+
+
+class Options(NamedTuple):
+    """How posix_spawn(3) is to start it, in the extension's structs."""
+
+    spawn: Any  # struct pds_spawn: new_session and process_group
+    posix: Any  # struct pds_posix
+    actions: Any = ()  # struct pds_action[]
+    paths: Any = ()  # of the actions, which do not keep them alive
+    highest: int = 0  # of the descriptors that the actions touch
 
 
 class _Action(NamedTuple):
@@ -42,95 +78,110 @@ class _Action(NamedTuple):
     path: "bytes | None" = None
 
 
-Bind = Callable[[Any, "list[bytes]", Any], "Binding | None"]
-
-
-def call(
-    name: str, bind: Bind, original: "Callable[..., Any]", arguments: "tuple[Any, ...]", options: "dict[str, Any]"
-) -> Any:
-    """In the place of ``os``'s function of that name.
-
-    :param bind: says of a program (its arguments, where it is looked for, its environment) how it is
-        bound. None, or no program at all: then the original is called.
-    """
-    function = _system if name == "system" else _spawnvef if name == "_spawnvef" else _posix_spawn
-    try:
-        spawn = function(name, bind, *arguments, **options)
-    except (TypeError, ValueError):
-        spawn = None  # the real one says what is wrong
-    return spawn(*arguments, **options) if spawn is not None else original(*arguments, **options)
-
-
-def _posix_spawn(name: str, bind: Bind, path: Any, argv: Any, env: Any, /, **_: Any) -> "Callable[..., int] | None":
-    bound = bind(argv, _executables(name, _encoded(path)), env)
-    return bound and functools.partial(posix_spawn, bound, name)
-
-
-def _spawnvef(
-    _: str, bind: Bind, mode: int, file: Any, args: Any, env: Any, func: "Callable[..., Any]"
-) -> "Callable[..., int] | None":
-    if func.__name__ not in ("execv", "execve", "execvp", "execvpe"):
-        return None
-    in_path = func.__name__.startswith("execvp")
-    _argv("spawnv", args)
-    bound = bind(args, _as_execvp(_encoded(file), env, in_path), env)
-    return bound and (lambda mode, file, args, env, _: spawnvef(bound, mode, file, args, env, in_path))
-
-
-def _system(_: str, bind: Bind, command: Any) -> "Callable[..., int] | None":
-    bound = bind(["sh", "-c", command], [_SHELL], None)
-    return bound and functools.partial(system, bound)
-
-
-def posix_spawn(
-    bound: Binding,
+def _posix_spawn(
     name: str,
-    path: Any,
-    argv: Any,
-    env: Any,
-    /,
+    bind: Bind,
+    original: "Callable[..., int]",
+    arguments: "tuple[Any, ...]",
+    options: "dict[str, Any]",
+) -> int:
+    try:
+        path, argv, env = arguments
+        encoded = _encoded(path)
+        executables = _in_path(encoded) if name == "posix_spawnp" else [encoded]
+        bound = bind(argv, executables, env)
+        if bound is not None:
+            program = Program(executables, _argv(argv), _environment(env))
+            converted = _convert_options(**options)
+    except Exception as error:
+        _refuse(original, arguments, options, error)
+    if bound is None:
+        return original(*arguments, **options)
+    path = os.fspath(path)
+    sys.audit("os.posix_spawn", path, argv, env)
+    return start(bound, path, program, converted)
+
+
+def _refuse(
+    original: "Callable[..., Any]", arguments: "tuple[Any, ...]", options: "dict[str, Any]", error: Exception
+) -> NoReturn:
+    """Raise what CPython's posix_spawn says of these arguments; if it would take them, ``error``.
+
+    By now an iterator among them may be used up, and the program would start, unbound. So the path
+    is replaced by an empty one, which no program has.
+    """
+    try:
+        original("", *arguments[1:], **options)
+    except OSError as refused:
+        if refused.filename != "":
+            raise
+    raise error
+
+
+def _convert_options(
     *,
     file_actions: Any = (),
-    setpgroup: Any = _NOT_GIVEN,
+    setpgroup: Any = _ABSENT_OR_NONE,
     resetids: Any = False,
     setsid: Any = False,
-    setsigmask: Any = _NOT_GIVEN,
-    setsigdef: Any = _NOT_GIVEN,
-    scheduler: Any = _NOT_GIVEN,
-) -> int:
-    """os.posix_spawn or, by ``name``, os.posix_spawnp."""
-    program, arguments, environment = _path(name, path), _argv(name, argv), _environment(name, env)
-    path = os.fspath(path)
-    if sys.version_info >= (3, 14):
-        setpgroup = _NOT_GIVEN if setpgroup is None else setpgroup
-        scheduler = _NOT_GIVEN if scheduler is None else scheduler
-    actions = [_action(action) for action in _sequence(file_actions)]
-    scheduling, policy, priority = _scheduler(scheduler)
+    setsigmask: Any = _ABSENT,
+    setsigdef: Any = _ABSENT,
+    scheduler: Any = _ABSENT_OR_NONE,
+) -> Options:
+    """Raises an error of some kind if one is not right. cffi refuses numbers that are too large."""
+    new, null = native.ffi.new, native.ffi.NULL
+    actions = [] if file_actions is None else [_action(action) for action in file_actions]
+    change, policy, priority = _scheduler(scheduler)
     posix = {
+        "actions_count": len(actions),
         "reset_ids": _flag(resetids),
-        "scheduling": scheduling,
+        "scheduling": change,
         "policy": policy,
         "priority": priority,
-        "set_mask": setsigmask is not _NOT_GIVEN,
+        "set_mask": setsigmask is not _ABSENT,
         "mask": _signals(setsigmask),
         "defaults": _signals(setsigdef),
         "as_execvp": True,
     }
     spawn = {
         "new_session": _flag(setsid),
-        "process_group": -1 if setpgroup is _NOT_GIVEN else _int(setpgroup),
+        "process_group": -1 if setpgroup is _ABSENT_OR_NONE else operator.index(setpgroup),
     }
-    sys.audit("os.posix_spawn", path, argv, env)
-    return _start(bound, path, _executables(name, program), arguments, environment, spawn, posix, actions)
+    paths = [null if action.path is None else new("char[]", action.path) for action in actions]
+    fields = [(*action[:-1], path) for action, path in zip(actions, paths, strict=True)]
+    return Options(
+        new("struct pds_spawn *", spawn),
+        new("struct pds_posix *", posix),
+        new("struct pds_action[]", fields),
+        paths,
+        max((max(action.fd, action.to) for action in actions), default=0),
+    )
 
 
-def spawnvef(bound: Binding, mode: int, file: Any, args: Any, env: Any, in_path: bool) -> int:
-    """What os.spawnv and its family come to. An exec that fails is the child's exit status 127, there as here."""
-    program, arguments = _encoded(file), _argv("spawnv", args)
-    environment = None if env is None else _environment("spawnv", env)
-    executables = _as_execvp(program, env, in_path)
+def _spawnvef(
+    bind: Bind,
+    original: "Callable[..., int]",
+    mode: int,
+    file: Any,
+    args: Any,
+    env: Any,
+    func: "Callable[..., Any]",
+) -> int:
+    """What os.spawnv and its family call. A failed exec is the child's exit status 127, in CPython too."""
+    if func.__name__ not in ("execv", "execve", "execvp", "execvpe"):
+        return original(mode, file, args, env, func)
+    try:
+        executables = _as_execvp(_encoded(file), env, in_path=func.__name__.startswith("execvp"))
+        program = Program(executables, _argv(args), None if env is None else _environment(env))
+        bound = bind(args, executables, env)
+    except Exception:
+        return original(mode, "", args, env, func)  # raises, or starts a child that ends with 127
+    if bound is None:
+        return original(mode, file, args, env, func)
     sys.audit("os.posix_spawn", file, args, env)
-    pid = _start(bound, file, executables, arguments, environment, {}, {"exits": True}, [])
+    new = native.ffi.new
+    options = Options(new("struct pds_spawn *", {"process_group": -1}), new("struct pds_posix *", {"exits": True}))
+    pid = start(bound, file, program, options)
     if mode == os.P_NOWAIT:
         return pid
     while True:
@@ -139,61 +190,42 @@ def spawnvef(bound: Binding, mode: int, file: Any, args: Any, env: Any, in_path:
             return os.waitstatus_to_exitcode(status)
 
 
-def system(bound: Binding, command: Any) -> int:
-    """os.system. Raises besides OSError with the name of the system call, where the shell could not be bound."""
-    line = _encoded(command)
+def _system(bind: Bind, original: "Callable[..., int]", command: Any) -> int:
+    line = _encoded(command)  # CPython's errors too
+    bound = bind(["sh", "-c", command], [_SHELL], None)
+    if bound is None:
+        return original(command)
     sys.audit("os.system", line)
-    bound, executables, argv = _with_guard(bound, [_SHELL], [b"sh", b"-c", b"--", line])
-    group = 0 if bound.group else -1
-
-    def start(lifeline: int) -> int:
-        spawn = _spawn(bound, lifeline, executables_count=1, argc=len(argv), envc=-1, process_group=group)
-        status: int = native.lib.pds_system(spawn, _joined(executables), _joined(argv))
-        return status
-
-    status = _held(bound, start)
+    bound, program = _behind_guard(bound, Program([_SHELL], [b"sh", b"-c", b"--", line], None))
+    spawn = native.ffi.new("struct pds_spawn *", {"process_group": 0 if bound.group else -1})
+    executables, argv, _ = _fill(spawn, bound, program)
+    with _lifeline_for(bound) as spawn.lifeline:
+        status: int = native.lib.pds_system(spawn, executables, argv)
     if status >= 0:
         return status
     failed = native.failed_call()
-    if failed in ("posix_spawn", "clone"):  # as if the shell had ended so: system(3)
-        return 127 << 8
+    if failed in ("posix_spawn", "clone"):
+        return 127 << 8  # as if the shell had ended so: system(3)
     return -1 if failed == "waitpid" else native.check(status)
 
 
-def _start(
-    bound: Binding,
-    path: Any,
-    executables: "list[bytes]",
-    argv: "list[bytes]",
-    env: "list[bytes] | None",
-    spawn_fields: "dict[str, Any]",
-    posix_fields: "dict[str, Any]",
-    actions: "list[_Action]",
-) -> int:
-    ffi, null = native.ffi, native.ffi.NULL
-    bound, executables, argv = _with_guard(bound, executables, argv)
-    if bound.group and not spawn_fields.get("new_session"):
-        if spawn_fields.setdefault("process_group", 0) not in (-1, 0):
+def start(bound: Binding, path: Any, program: Program, options: Options) -> int:
+    """Start a program by posix_spawn(3). Returns the child's PID.
+
+    :param path: what an OSError of posix_spawn names.
+    """
+    bound, program = _behind_guard(bound, program)
+    spawn = options.spawn
+    if bound.group and not spawn.new_session:
+        if spawn.process_group not in (-1, 0):
             raise ValueError("setpgroup: with scope='group' the child leads its own process group")
-        spawn_fields["process_group"] = 0
-    counts = {"executables_count": len(executables), "argc": len(argv), "envc": -1 if env is None else len(env)}
-    posix = ffi.new("struct pds_posix *", {**posix_fields, "actions_count": len(actions)})
-    paths = [ffi.new("char[]", action.path) if action.path is not None else null for action in actions]
-    listed = ffi.new("struct pds_action[]", [(*action[:-1], path) for action, path in zip(actions, paths, strict=True)])
-    texts = _joined(executables), _joined(argv), null if env is None else _joined(env)
-    spawn = None
-
-    def start(lifeline: int) -> int:
-        nonlocal spawn
-        spawn = _spawn(bound, lifeline, **{"process_group": -1, **spawn_fields, **counts})
-        pid: int = native.lib.pds_posix_spawn(spawn, posix, listed, *texts)
-        return pid
-
+        spawn.process_group = 0
+    strings = _fill(spawn, bound, program)
     try:
-        result = _held(bound, start, above=max((max(action.fd, action.to) for action in actions), default=0))
+        with _lifeline_for(bound, above=options.highest) as spawn.lifeline:
+            result: int = native.lib.pds_posix_spawn(spawn, options.posix, options.actions, *strings)
     except BaseException:  # KeyboardInterrupt
-        if spawn is not None:
-            fork_exec.end_child(spawn.pid)
+        fork_exec.end_child(spawn.pid)
         raise
     if result >= 0:
         return result
@@ -202,70 +234,44 @@ def _start(
     return native.check(result)
 
 
-def _spawn(bound: Binding, lifeline: int, **fields: Any) -> Any:
-    fields = {"sig": bound.sig, "group": bound.group, "lifeline": lifeline, **fields}
-    return native.ffi.new("struct pds_spawn *", fields)
-
-
-def _with_guard(
-    bound: Binding, executables: "list[bytes]", argv: "list[bytes]"
-) -> "tuple[Binding, list[bytes], list[bytes]]":
-    """The guard follows this process by itself; until it does, it dies with it."""
+def _behind_guard(bound: Binding, program: Program) -> "tuple[Binding, Program]":
+    """The program behind the guard, if there is one. It follows this process by itself, and is bound until then."""
     if bound.guard is None:
-        return bound, executables, argv
-    return Binding(SIGKILL), *guard_command.in_front(bound.guard, os.getpid(), executables, argv)
+        return bound, program
+    executables, argv = guard_command.in_front(bound.guard, os.getpid(), program.executables, program.argv)
+    return Binding(SIGKILL), Program(executables, argv, program.env)
 
 
-def _held(bound: Binding, start: "Callable[[int], int]", above: int = 0) -> int:
-    """With a lifeline, out of the way of the file actions, for a group, and where the kernel forgets the parent-death
-    signal at exec."""
-    if not bound.group and not fork_exec.exec_clears_pdeathsig():
-        return start(-1)
-    lifeline = native.check(native.lib.pds_lifeline())
-    try:
-        if lifeline <= above:
-            lower, lifeline = lifeline, fcntl.fcntl(lifeline, fcntl.F_DUPFD_CLOEXEC, above + 1)
-            os.close(lower)
-        return start(lifeline)
-    finally:
-        os.close(lifeline)
+def _fill(spawn: Any, bound: Binding, program: Program) -> "tuple[Any, Any, Any]":
+    """Put the binding and the counts of strings into ``spawn``; return the strings as the extension takes them."""
+    executables, argv, env = program
+    spawn.sig, spawn.group = bound.sig, bound.group
+    spawn.executables_count, spawn.argc, spawn.envc = len(executables), len(argv), -1 if env is None else len(env)
+    return _joined(executables), _joined(argv), native.ffi.NULL if env is None else _joined(env)
 
 
 def _joined(strings: "Sequence[bytes]") -> bytes:
     return b"\0".join((*strings, b""))
 
 
-def _path(name: str, path: Any) -> bytes:
+@contextlib.contextmanager
+def _lifeline_for(bound: Binding, above: int = 0) -> "Iterator[int]":
+    """A lifeline for a group, and where an exec clears the parent-death signal; else -1.
+
+    :param above: the highest descriptor that the file actions touch.
+    """
+    if not bound.group and not fork_exec.exec_clears_pdeathsig():
+        yield -1
+        return
+    with fork_exec.new_lifeline() as lifeline:
+        if lifeline > above:
+            yield lifeline
+            return
+        higher = fcntl.fcntl(lifeline, fcntl.F_DUPFD_CLOEXEC, above + 1)
     try:
-        encoded = os.fsencode(path)
-    except TypeError:
-        kind = type(path).__name__
-        raise TypeError(f"{name}: path should be string, bytes or os.PathLike, not {kind}") from None
-    if b"\0" in encoded:
-        raise ValueError(f"{name}: embedded null character in path")
-    return encoded
-
-
-def _argv(name: str, argv: Any) -> "list[bytes]":
-    if not isinstance(argv, (list, tuple)):
-        raise TypeError(f"{name}: argv must be a tuple or list")
-    if not argv:
-        raise ValueError(f"{name}: argv must not be empty")
-    arguments = [_encoded(argument) for argument in argv]
-    if not arguments[0]:
-        raise ValueError(f"{name}: argv first element cannot be empty")
-    return arguments
-
-
-def _environment(name: str, env: Any) -> "list[bytes] | None":
-    if env is None and _ENV_MAY_BE_NONE:
-        return None
-    if not hasattr(type(env), "__getitem__"):
-        raise TypeError(f"{name}: environment must be a mapping object" + " or None" * _ENV_MAY_BE_NONE)
-    items = [(_encoded(key), _encoded(value)) for key, value in zip(env.keys(), env.values(), strict=True)]
-    if any(not key or b"=" in key[1:] for key, _ in items):
-        raise ValueError("illegal environment variable name")
-    return [key + b"=" + value for key, value in items]
+        yield higher
+    finally:
+        os.close(higher)
 
 
 def _encoded(value: Any) -> bytes:
@@ -275,8 +281,24 @@ def _encoded(value: Any) -> bytes:
     return encoded
 
 
-def _executables(name: str, path: bytes) -> "list[bytes]":
-    return _in_path(path) if name == "posix_spawnp" else [path]
+def _argv(argv: Any) -> "list[bytes]":
+    if not isinstance(argv, (list, tuple)):
+        raise TypeError("argv: neither a tuple nor a list")
+    arguments = [_encoded(argument) for argument in argv]
+    if not arguments or not arguments[0]:
+        raise ValueError("argv: no first element, or an empty one")
+    return arguments
+
+
+def _environment(env: Any) -> "list[bytes] | None":
+    if env is None and sys.version_info >= (3, 13):
+        return None
+    if not hasattr(type(env), "__getitem__"):
+        raise TypeError("env: no mapping")
+    items = [(_encoded(key), _encoded(value)) for key, value in zip(env.keys(), env.values(), strict=True)]
+    if any(not key or b"=" in key[1:] for key, _ in items):
+        raise ValueError("env: illegal name of a variable")
+    return [key + b"=" + value for key, value in items]
 
 
 def _as_execvp(file: bytes, env: Any, in_path: bool) -> "list[bytes]":
@@ -293,87 +315,62 @@ def _in_path(file: bytes) -> "list[bytes]":
     return [directory + b"/" + file if directory else file for directory in directories]
 
 
-def _sequence(file_actions: Any) -> "list[Any]":
-    try:
-        return [] if file_actions is None else list(file_actions)
-    except TypeError:
-        raise TypeError("file_actions must be a sequence or None") from None
-
-
 def _action(action: Any) -> _Action:
-    if not isinstance(action, tuple) or not action:
-        raise TypeError("Each file_actions element must be a non-empty tuple")
-    what = operator.index(action[0])
-    if what == _OPEN:
-        _, fd, path, flags, mode = _fields(action, 5, "open")
-        return _Action(0, _descriptor(fd), 0, _int(flags), operator.index(mode) & 0o7777, _encoded(path))
-    if what == _CLOSE:
-        return _Action(1, _descriptor(_fields(action, 2, "close")[1]))
-    if what == _DUP2:
-        _, fd, to = _fields(action, 3, "dup2")
-        return _Action(2, _descriptor(fd), _descriptor(to))
-    if _CLOSE_FROM is not None and what == _CLOSE_FROM:
-        return _Action(3, _descriptor(_fields(action, 2, "closefrom")[1]))
-    raise TypeError("Unknown file_actions identifier")
-
-
-def _fields(action: "tuple[Any, ...]", count: int, kind: str) -> "tuple[Any, ...]":
-    if len(action) != count:
-        raise TypeError(f"A {kind} file_action tuple must have {count} elements")
-    return action
+    if not isinstance(action, tuple):
+        raise TypeError("file_actions: an element is no tuple")
+    match (operator.index(action[0]), *action[1:]):
+        case os.POSIX_SPAWN_OPEN, fd, path, flags, mode:
+            mode = operator.index(mode) & 0o7777
+            return _Action(native.lib.PDS_OPEN, _descriptor(fd), 0, operator.index(flags), mode, _encoded(path))
+        case os.POSIX_SPAWN_CLOSE, fd:
+            return _Action(native.lib.PDS_CLOSE, _descriptor(fd))
+        case os.POSIX_SPAWN_DUP2, fd, to:
+            return _Action(native.lib.PDS_DUP2, _descriptor(fd), _descriptor(to))
+        case what, fd if what == _CLOSE_FROM:
+            return _Action(native.lib.PDS_CLOSE_FROM, _descriptor(fd))
+    raise TypeError("file_actions: no such action")
 
 
 def _descriptor(fd: Any) -> int:
-    number = _int(fd)
+    number = operator.index(fd)
+    # As posix_spawn_file_actions_addclose(3) checks it. No limit is -1.
     if not 0 <= number < (os.sysconf("SC_OPEN_MAX") % 2**64):
-        raise OSError(9, os.strerror(9))  # EBADF
+        raise ValueError("file_actions: a descriptor out of range")
     return number
 
 
 def _flag(value: Any) -> bool:
-    return bool(value if _FLAGS_ARE_BOOL else _int(value))
-
-
-def _int(value: Any) -> int:
-    number = operator.index(value)
-    if number not in _C_INT:
-        how = "greater than maximum" if number > 0 else "less than minimum"
-        raise OverflowError(f"signed integer is {how}")
-    return number
+    return bool(value if sys.version_info >= (3, 12) else operator.index(value))
 
 
 def _scheduler(scheduler: Any) -> "tuple[int, int, int]":
-    """How much of it is to change, policy, priority."""
-    if scheduler is _NOT_GIVEN:
+    """How much is to change (0: nothing; 1: the priority; 2: the policy too), policy, priority."""
+    if scheduler is _ABSENT_OR_NONE:
         return 0, 0, 0
-    if not isinstance(scheduler, tuple) and sys.version_info >= (3, 14):
-        raise TypeError("scheduler must be a tuple or None")
     if not isinstance(scheduler, tuple):
-        raise SystemError("new style getargs format but argument is not a tuple")  # CPython's own
-    if len(scheduler) != 2:
-        raise TypeError("A scheduler tuple must have two elements")
+        raise TypeError("scheduler: no tuple")
     policy, parameters = scheduler
     if not isinstance(parameters, os.sched_param):
-        raise TypeError("must have a sched_param object")
-    priority = _int(parameters.sched_priority)
+        raise TypeError("scheduler: no sched_param")
+    priority = operator.index(parameters.sched_priority)
     if policy is None:
         return 1, 0, priority
-    if _int(policy) not in (os.SCHED_OTHER, os.SCHED_FIFO, os.SCHED_RR):
-        raise OSError(22, os.strerror(22))  # EINVAL, posix_spawnattr_setschedpolicy(3)
-    return 2, _int(policy), priority
+    if policy not in (os.SCHED_OTHER, os.SCHED_FIFO, os.SCHED_RR):  # as posix_spawnattr_setschedpolicy(3)
+        raise ValueError("scheduler: no such policy")
+    return 2, operator.index(policy), priority
 
 
 def _signals(signals: Any) -> int:
-    """As a set of bits."""
-    if signals is _NOT_GIVEN:
+    """As a set of bits; bit 0 is signal 1."""
+    if signals is _ABSENT:
         return 0
     bits = 0
     for signal in signals:
         number = operator.index(signal)
-        if not 1 <= number <= _SIGNALS:
-            raise ValueError(f"signal number {number} out of range [1; {_SIGNALS}]")
+        if not 1 <= number <= _LAST_SIGNAL:
+            raise ValueError("not the number of a signal")
         if number in _signal.valid_signals():
             bits |= 1 << (number - 1)
         else:
-            warnings.warn(f"invalid signal number {number}, please use valid_signals()", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"invalid signal number {number}, please use valid_signals()", RuntimeWarning, stacklevel=6)
     return bits

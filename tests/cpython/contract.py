@@ -80,7 +80,7 @@ class _Proof:
         from pdeathsig._spawn import fork_exec, os_functions  # to count what nothing tells outside
 
         fork_exec.Start.run = self._counted(fork_exec.Start.run)  # type: ignore[method-assign]
-        os_functions.posix_spawn = self._counted(os_functions.posix_spawn)
+        os_functions.start = self._counted(os_functions.start)
 
     def _counted(self, spawn: Callable[..., int]) -> Callable[..., int]:
         def counted(*args: Any, **options: Any) -> int:
