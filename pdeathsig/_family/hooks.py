@@ -93,7 +93,7 @@ def _change_subprocess(subprocess: "Any") -> None:
 def _change_uvloop(module: "Any") -> None:
     from .._spawn import uvloop
 
-    uvloop.is_bound.append(lambda: True)
+    uvloop.binds_starts.append(lambda: True)
     uvloop.change(module)
 
 

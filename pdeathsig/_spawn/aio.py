@@ -1,5 +1,8 @@
-"""asyncio's create_subprocess_exec and _shell with the binding, on any event loop: of the loop itself only what all
-loops have in public is used, so uvloop, which starts processes in its own way, is served too."""
+"""asyncio's create_subprocess_exec and create_subprocess_shell, with the child bound to this process.
+
+Of an event loop only public methods are used. So uvloop's, which starts processes in its own way,
+is served too.
+"""
 
 import asyncio
 import os
@@ -31,10 +34,14 @@ async def create_subprocess_exec(
     grace: "float | None" = None,
     **kwds: Any,
 ) -> "Process":
-    """``asyncio.create_subprocess_exec`` whose child dies with this process, whichever thread the loop runs on.
+    """Start a program as ``asyncio.create_subprocess_exec`` does; it dies with this process.
 
-    Takes and returns what asyncio's own does; ``pdeathsig`` and ``scope`` are those of ``pdeathsig.Popen``. The end of
-    the child is watched by its pidfd, where there is one, and else by a thread.
+    It does so whichever thread the loop runs on. All arguments but three are asyncio's;
+    ``pdeathsig``, ``scope`` and ``grace`` are those of ``pdeathsig.Popen``. Returns what asyncio's
+    function returns, with ``command_pid``. The end of the child is watched by its pidfd, or by a
+    thread where there are no pidfds.
+
+    Raises what ``pdeathsig.Popen`` raises.
     """
     kwds.update(stdin=stdin, stdout=stdout, stderr=stderr, pdeathsig=pdeathsig, scope=scope, grace=grace)
     return await _create(base_events.BaseEventLoop.subprocess_exec, limit, (program, *args), kwds)
@@ -51,8 +58,9 @@ async def create_subprocess_shell(
     grace: "float | None" = None,
     **kwds: Any,
 ) -> "Process":
-    """``asyncio.create_subprocess_shell`` whose child dies with this process; with ``scope="group"`` all of a pipeline
-    does. For the rest see ``create_subprocess_exec``.
+    """Start a shell as ``asyncio.create_subprocess_shell`` does; it dies with this process.
+
+    With ``scope="group"`` all of a pipeline does. For the rest see ``create_subprocess_exec``.
     """
     kwds.update(stdin=stdin, stdout=stdout, stderr=stderr, pdeathsig=pdeathsig, scope=scope, grace=grace)
     return await _create(base_events.BaseEventLoop.subprocess_shell, limit, (cmd,), kwds)
@@ -60,28 +68,29 @@ async def create_subprocess_shell(
 
 async def _create(start: Any, limit: int, args: "tuple[Any, ...]", kwds: "dict[str, Any]") -> "Process":
     loop = asyncio.get_running_loop()
-    # CPython's own method checks the arguments and logs; all it needs of a loop is in Starter.
+    # CPython's own method checks the arguments and logs. All that it needs of a loop is in Starter.
     transport, protocol = await start(
-        Starter(loop, _Transport), lambda: SubprocessStreamProtocol(limit=limit, loop=loop), *args, **kwds
+        Starter(loop, _BoundTransport), lambda: SubprocessStreamProtocol(limit=limit, loop=loop), *args, **kwds
     )
     return Process(transport, protocol, loop)
 
 
 class Process(asyncio.subprocess.Process):
-    """``asyncio.subprocess.Process``, and the PID of the program itself where a guard is between."""
+    """``asyncio.subprocess.Process``, and the PID of the program, which ``pid`` is not if there is a guard."""
 
     @property
     def command_pid(self) -> int:
+        """The PID of the program: ``pid``, unless that is the guard's."""
         popen: Popen = self._transport.get_extra_info("subprocess")  # type: ignore[attr-defined]
         return popen.command_pid
 
 
 class Starter:
-    """What BaseEventLoop.subprocess_exec and _shell ask of a loop, for any."""
+    """What BaseEventLoop.subprocess_exec and subprocess_shell need of a loop, for any loop."""
 
     _log_subprocess = base_events.BaseEventLoop._log_subprocess  # type: ignore[attr-defined]
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, transport: "type[_Transport]") -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: "type[SubprocessTransport]") -> None:
         self._loop, self._debug, self._transport = loop, loop.get_debug(), transport
 
     async def _make_subprocess_transport(self, *args: Any, **kwds: Any) -> Any:
@@ -99,8 +108,10 @@ class Starter:
         return transport
 
 
-class _Transport(base_subprocess.BaseSubprocessTransport):
-    _Popen: "type[subprocess.Popen[Any]]" = Popen
+class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
+    """A child that ``subprocess`` starts. It is bound if those are."""
+
+    _Popen: "type[subprocess.Popen[Any]]" = subprocess.Popen
 
     def _start(self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **kwds: Any) -> None:
         self._proc = self._Popen(
@@ -114,25 +125,23 @@ class _Transport(base_subprocess.BaseSubprocessTransport):
             **kwds,
         )
 
-    def ended(self) -> None:
-        """The child is a zombie, or reaped by somebody."""
+    def on_end(self) -> None:
+        """The child has ended. Other code may have reaped it."""
         if self._returncode is None:
-            self._process_exited(self._popen.wait())
+            self._process_exited(self.popen.wait())
 
     @property
-    def _popen(self) -> "subprocess.Popen[bytes]":
+    def popen(self) -> "subprocess.Popen[bytes]":
         popen: "subprocess.Popen[bytes]" = self.get_extra_info("subprocess")
         return popen
 
 
-class PlainTransport(_Transport):
-    """Whose child is bound as all that subprocess starts are, if they are."""
-
-    _Popen = subprocess.Popen
+class _BoundTransport(SubprocessTransport):
+    _Popen = Popen
 
 
 class _Pidfd:
-    """A descriptor that goes with the last who knows it: a loop may be closed before the child ends."""
+    """A pidfd that is closed when the last reference goes: a loop may be closed before the child ends."""
 
     def __init__(self, pid: int) -> None:
         self._fd = -1
@@ -146,23 +155,23 @@ class _Pidfd:
             os.close(self._fd)
 
 
-def _watch(loop: asyncio.AbstractEventLoop, transport: _Transport) -> None:
+def _watch(loop: asyncio.AbstractEventLoop, transport: SubprocessTransport) -> None:
     try:
-        pidfd = _Pidfd(transport._popen.pid)
+        pidfd = _Pidfd(transport.popen.pid)
     except OSError:  # before Linux 5.3, refused, or no descriptor left
-        threading.Thread(target=_wait, args=(loop, transport), daemon=True).start()
+        threading.Thread(target=_wait_on_thread, args=(loop, transport), daemon=True).start()
         return
 
-    def ended() -> None:
+    def on_readable() -> None:
         loop.remove_reader(pidfd)
-        transport.ended()
+        transport.on_end()
 
-    loop.add_reader(pidfd, ended)
+    loop.add_reader(pidfd, on_readable)
 
 
-def _wait(loop: asyncio.AbstractEventLoop, transport: _Transport) -> None:
-    transport._popen.wait()
+def _wait_on_thread(loop: asyncio.AbstractEventLoop, transport: SubprocessTransport) -> None:
+    transport.popen.wait()
     try:
-        loop.call_soon_threadsafe(transport.ended)
+        loop.call_soon_threadsafe(transport.on_end)
     except RuntimeError:
-        pass  # the loop is closed, and nobody waits
+        pass  # the loop is closed, and nothing awaits the child

@@ -112,4 +112,4 @@ _PATCHES = [
     Patch(subprocess, "_USE_POSIX_SPAWN", False),
     *(_os_patch(name) for name in OS_FUNCTIONS if native.backend == "compiled"),
 ]
-uvloop.is_bound.append(installed)
+uvloop.binds_starts.append(installed)

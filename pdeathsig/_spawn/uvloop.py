@@ -1,5 +1,8 @@
-"""uvloop starts processes in its own way, in C. In a family, and under install(), its loops do as asyncio's do: by
-subprocess, whose spawns are bound."""
+"""Binding what uvloop's loops start: uvloop starts processes in C, by no function that is patched.
+
+In a family and under install() its loops start them as asyncio's do: by subprocess, which is bound.
+State of this process: the functions that say whether that is so.
+"""
 
 from asyncio import base_events
 from collections.abc import Callable
@@ -9,20 +12,22 @@ from .._base.patching import look_like
 from . import aio
 
 # Asked at each start: whether what this process starts is bound. A family and install() add theirs.
-is_bound: "list[Callable[[], bool]]" = []
+binds_starts: "list[Callable[[], bool]]" = []
 
 
 def change(uvloop: Any) -> None:
+    """Replace the methods of uvloop's loops that start processes."""
     for name in ("subprocess_exec", "subprocess_shell"):
-        real = getattr(uvloop.Loop, name, None)
-        if real is not None and not hasattr(real, "__wrapped__"):
-            setattr(uvloop.Loop, name, _in_place_of(real, getattr(base_events.BaseEventLoop, name)))
+        original = getattr(uvloop.Loop, name, None)
+        if original is not None and not hasattr(original, "__wrapped__"):
+            setattr(uvloop.Loop, name, _replacement(original, getattr(base_events.BaseEventLoop, name)))
 
 
-def _in_place_of(real: "Callable[..., Any]", asyncio_s: "Callable[..., Any]") -> "Callable[..., Any]":
-    async def ours(self: Any, protocol_factory: Any, *args: Any, **kwds: Any) -> Any:
-        if not any(asked() for asked in is_bound):
-            return await real(self, protocol_factory, *args, **kwds)
-        return await asyncio_s(aio.Starter(self, aio.PlainTransport), protocol_factory, *args, **kwds)
+def _replacement(original: "Callable[..., Any]", asyncio_method: "Callable[..., Any]") -> "Callable[..., Any]":
+    async def start_process(self: Any, protocol_factory: Any, *args: Any, **kwds: Any) -> Any:
+        if not any(binds() for binds in binds_starts):
+            return await original(self, protocol_factory, *args, **kwds)
+        starter = aio.Starter(self, aio.SubprocessTransport)
+        return await asyncio_method(starter, protocol_factory, *args, **kwds)
 
-    return look_like(ours, real)  # type: ignore[no-any-return]
+    return look_like(start_process, original)  # type: ignore[no-any-return]
