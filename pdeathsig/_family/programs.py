@@ -15,8 +15,6 @@ from .._base.environ import is_resource_tracker
 from .._child.fork import parent_pid
 from .._spawn import fork_exec as spawn
 from .._spawn import guard_command, os_functions
-from .._spawn import fork_exec as spawn
-from .._spawn import guard_command, os_functions
 from .._spawn.binding import DEFAULT_GRACE, Binding, choose_binding
 
 TYPE_CHECKING = False
