@@ -180,8 +180,8 @@ def test_a_child_behind_a_shell_that_has_no_guard_dies_with_the_shell(start: Sta
 
 def assert_reaper_below(tree: Tree, pid: str) -> None:
     """Assert that it is the reaper of a guard, and that the guard is a child of the top process."""
-    (outer,) = [outer for outer in children(tree.top.pid) if int(pid) in children(outer)]
-    assert Path(f"/proc/{outer}/comm").read_text() == Path(f"/proc/{pid}/comm").read_text() == "pdeathsig-run\n"
+    (monitor,) = [monitor for monitor in children(tree.top.pid) if int(pid) in children(monitor)]
+    assert Path(f"/proc/{monitor}/comm").read_text() == Path(f"/proc/{pid}/comm").read_text() == "pdeathsig-run\n"
 
 
 @pytest.mark.parametrize("scope", ["child", "tree"])
