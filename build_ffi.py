@@ -45,7 +45,8 @@ def ffibuilder() -> Any:
     return ffi
 
 
-# With no libc and nothing of what a distribution adds to every program, it is a third as large as an empty one.
+# Without libc and the additions of the distribution, the guard is a third as large as an empty
+# program.
 FREESTANDING = shlex.split(
     "-Os -DPDS_FREESTANDING -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
     " -fcf-protection=none -fno-pic -no-pie -static -nostdlib -Wl,--build-id=none"

@@ -69,7 +69,7 @@ def test_status_names_the_ancestors(start: Start) -> None:
 
 
 def test_a_server_behind_a_wrapper_dies_with_its_caller(start: Start) -> None:
-    """The wrapper (sh -c, uvx, npx) outlives the caller, and with a plain arm() the server would."""
+    """The wrapper (sh -c, uvx, npx) outlives the caller. So would the server with a plain arm()."""
     tree = start(
         """
 behind_a_shell("import pdeathsig; pdeathsig.arm(); here('plain'); forever()")

@@ -217,7 +217,7 @@ def test_errors_are_cpythons(name: str, bad: str) -> None:
 
 @pytest.mark.usefixtures("installed", "nothing_left")
 def test_an_argument_that_is_used_up_by_the_refusal_starts_nothing() -> None:
-    """CPython's function, asked next for its error, would find nothing wrong with an empty iterator."""
+    """CPython's function is called for its error, but would accept the iterator, now empty."""
     with pytest.raises(ValueError):
         os.posix_spawn("/bin/sleep", ["sleep", "1000"], {}, setsigmask=iter([signal.SIGUSR1, 99]))
 
@@ -582,7 +582,7 @@ except ChildProcessError: say('no child')
 @pytest.mark.usefixtures("installed")
 def test_resource_trackers_are_left_alone() -> None:
     code = "from multiprocessing.resource_tracker import main;main(3)"
-    # Private: what is no command line reaches it from functions that others have put in place of os's.
+    # A private function: replacements of os's functions may pass it what is no command line.
     assert pdeathsig._base.environ.is_resource_tracker([sys.executable, "-c", code])
     assert not pdeathsig._base.environ.is_resource_tracker(3)
     assert not pdeathsig._base.environ.is_resource_tracker([3])

@@ -25,7 +25,8 @@ def run(kind, code):
     interpreters.destroy(sub)
 """
 
-# Whether it is armed, pdeathsig._quick tells them: the rest of the extension is for the main interpreter.
+# Subinterpreters learn from pdeathsig._quick if the process is armed. The rest of the extension is
+# for the main interpreter.
 pytestmark = pytest.mark.skipif(sys.implementation.name != "cpython", reason="CPython's subinterpreters")
 
 
