@@ -1,10 +1,13 @@
-"""Beneath every spawn of a member.
+"""Replacing what a member of the family starts programs by.
 
-It costs a start-up next to nothing: neither subprocess nor what binds a child is imported before
-the first spawn. subprocess, asyncio and multiprocessing start programs by
-``_posixsubprocess.fork_exec``, and subprocess some by ``os.posix_spawn`` unless
-``_USE_POSIX_SPAWN`` is off. What os has besides is in ``patching.OS_FUNCTIONS``. uvloop has its
-own way, in C.
+subprocess, asyncio and multiprocessing start programs by ``_posixsubprocess.fork_exec``. subprocess
+starts some by ``os.posix_spawn``, unless ``_USE_POSIX_SPAWN`` is off. The other functions of os are
+in ``patching.OS_FUNCTIONS``. uvloop starts programs in C.
+
+The functions put here import subprocess and what binds a child when the first program is started:
+a start-up pays for neither.
+
+State of this process: ``_terms``, ``_are_put``.
 """
 
 import _posixsubprocess
@@ -37,56 +40,58 @@ class Terms:
 
 
 _terms: Terms
-_is_put = False
+_are_put = False  # the functions below, in the place of CPython's
 
 
 def put(terms: Terms) -> None:
-    """From now on what this process starts is bound by these terms."""
-    global _terms, _is_put
+    """Bind by these terms what this process starts from now on."""
+    global _terms, _are_put
     _terms = terms
     fork.wrap_program = _wrap_program if terms.gives_guards else None
-    if _is_put:
+    if _are_put:
         return
-    _is_put = True
-    Patch(_posixsubprocess, "fork_exec", fork_exec).apply()
+    _are_put = True
+    Patch(_posixsubprocess, "fork_exec", _fork_exec).apply()
     for name in OS_FUNCTIONS if native.backend == "compiled" else ():
-        Patch(os, name, _stub(name)).apply()
+        Patch(os, name, _os_function(name)).apply()
     when_imported("subprocess", _change_subprocess)
     when_imported("uvloop", _change_uvloop)
     when_imported("torch.multiprocessing.spawn", _change_torch)
 
 
 def import_programs() -> None:
-    """Before a fork: a child cannot import while a lock of another thread is held."""
+    """Import what a start needs, before a fork.
+
+    A fork while another thread imports leaves the child an import lock that is never released.
+    """
     from .._spawn import guard  # noqa: F401
     from . import programs  # noqa: F401
 
 
-def fork_exec(*arguments: "Any") -> int:
-    """In the place of CPython's."""
+def _fork_exec(*arguments: "Any") -> int:
     from . import programs
 
-    return programs.fork_exec(_terms, unpatched(fork_exec), arguments)
+    return programs.fork_exec(_terms, unpatched(_fork_exec), arguments)
 
 
-def _stub(name: str) -> "Callable[..., Any]":
-    def stub(*arguments: "Any", **options: "Any") -> "Any":
+def _os_function(name: str) -> "Callable[..., Any]":
+    def bound_function(*arguments: "Any", **options: "Any") -> "Any":
         from . import programs
 
-        return programs.call_os_function(_terms, name, unpatched(stub), arguments, options)
+        return programs.call_os_function(_terms, name, unpatched(bound_function), arguments, options)
 
-    return look_like(stub, getattr(os, name))  # type: ignore[no-any-return]
+    return look_like(bound_function, getattr(os, name))  # type: ignore[no-any-return]
 
 
 def _wrap_program(path: bytes, argv: "Any", env: "Any") -> "tuple[bytes, list[bytes]] | None":
     from . import programs
 
-    return programs.with_guard(_terms, path, argv, env)
+    return programs.wrap_exec(_terms, path, argv, env)
 
 
 def _change_subprocess(subprocess: "Any") -> None:
-    if getattr(subprocess, "_fork_exec", None) is unpatched(fork_exec):
-        subprocess._fork_exec = fork_exec
+    if getattr(subprocess, "_fork_exec", None) is unpatched(_fork_exec):
+        subprocess._fork_exec = _fork_exec
     subprocess._USE_POSIX_SPAWN = False
 
 
@@ -98,13 +103,16 @@ def _change_uvloop(module: "Any") -> None:
 
 
 def _change_torch(spawn: "Any") -> None:
-    """Its workers bind themselves to the thread that started them, which would undo ours."""
-    real: "Callable[[int], None] | None" = getattr(spawn, "_prctl_pr_set_pdeathsig", None)
-    if real is None:
+    """Keep torch's workers from binding themselves to the thread that started them.
+
+    They do so by prctl(2), PR_SET_PDEATHSIG, of which a process has one.
+    """
+    original: "Callable[[int], None] | None" = getattr(spawn, "_prctl_pr_set_pdeathsig", None)
+    if original is None:
         return
 
     def unless_armed(sig: int) -> None:
         if not arm.is_armed():
-            real(sig)
+            original(sig)
 
     spawn._prctl_pr_set_pdeathsig = unless_armed

@@ -1,82 +1,93 @@
 """What a member of the family starts, and how that is bound.
 
-This very Python will arm itself when it starts, and bind all it starts in turn: so it is bound
-alone. Any other program gets a guard, for what it starts. What such a program leaves behind when it
-ends, as ``sh -c "server &"`` does, lives as long as the member that started it.
+Another run of this Python arms itself when it starts, and binds in turn what it starts. So it is
+bound alone. Any other program gets a guard, for what it starts. Background jobs that a program
+leaves behind, as ``sh -c "server &"`` does, end when the member that started the program ends.
 """
 
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._base.checks import SIGKILL
 from .._base.environ import is_resource_tracker
 from .._child.fork import parent_pid
-from .._spawn import fork_exec as spawn
+from .._spawn import fork_exec as bound_fork_exec
 from .._spawn import guard_command, os_functions
 from .._spawn.binding import DEFAULT_GRACE, Binding, choose_binding
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .hooks import Terms
 
 _OFF = (b"", b"0")
-_SITE = (b"PYTHONHOME", b"PYTHONNOUSERSITE")  # with others than ours, it may find other site-packages
-_WITHOUT_SITE = "EIsS"
+# Other values than this process's may make Python look for its packages elsewhere.
+_SITE_VARIABLES = (b"PYTHONHOME", b"PYTHONNOUSERSITE")
+# Options of Python: without site, or perhaps without the site-packages that pdeathsig is in.
+_OPTIONS_WITHOUT_SITE = "EIsS"
 
 
 def fork_exec(terms: "Terms", original: "Callable[..., int]", arguments: "tuple[Any, ...]") -> int:
-    """As CPython's."""
-    bound = None if spawn.is_bound(arguments) else how_bound(terms, arguments[0], arguments[1], arguments[5])
-    if bound is None:
+    """Start what CPython's ``fork_exec`` would start, bound by these terms."""
+    if bound_fork_exec.is_bound(arguments):
         return original(*arguments)
-    return spawn.start_bound(bound, original, arguments)
+    args, executables, *_, env = arguments[:6]
+    binding = program_binding(terms, args, executables, env)
+    if binding is None:
+        return original(*arguments)
+    return bound_fork_exec.start_bound(binding, original, arguments)
 
 
 def call_os_function(
     terms: "Terms", name: str, original: "Callable[..., Any]", arguments: "tuple[Any, ...]", options: "dict[str, Any]"
 ) -> Any:
-    """As the function of os that has this name."""
+    """Do what the function of ``os`` with that name does, with the child bound by these terms."""
 
     def bind(args: Any, executables: "list[bytes]", env: Any) -> "Binding | None":
-        return how_bound(terms, args, executables, env)
+        return program_binding(terms, args, executables, env)
 
     return os_functions.call(name, bind, original, arguments, options)
 
 
-def with_guard(terms: "Terms", path: bytes, argv: Any, env: Any) -> "tuple[bytes, list[bytes]] | None":
-    """What a forked child of a member executes instead; None: the program itself. The guard follows its parent."""
-    bound = how_bound(terms, argv, [path], env)
-    if bound is None or bound.guard is None:
+def wrap_exec(terms: "Terms", path: bytes, argv: Any, env: Any) -> "tuple[bytes, list[bytes]] | None":
+    """Return what a forked child of a member is to execute instead; None: the program itself.
+
+    The guard follows the process that the child itself follows.
+    """
+    binding = program_binding(terms, argv, [path], env)
+    if binding is None or binding.guard is None:
         return None
-    (program,), words = guard_command.in_front(bound.guard, parent_pid(), [path], argv)
+    (program,), words = guard_command.put_guard_before(binding.guard, parent_pid(), [path], argv)
     return program, words
 
 
-def how_bound(
+def program_binding(
     terms: "Terms",
     args: "Sequence[Any]",
     executables: "Sequence[bytes]",
     env: "Sequence[bytes] | Mapping[Any, Any] | None",
 ) -> "Binding | None":
-    """How a program is bound: its arguments, where it is looked for, its environment (None: ours). None: not at all."""
+    """Return how a program is bound. None: not at all.
+
+    :param executables: the paths that are tried in turn.
+    :param env: None: this process's.
+    """
     argv = [os.fsdecode(argument) for argument in args]
     variables = _variables(env)
     if is_resource_tracker(argv) or variables.get(b"PDEATHSIG") in _OFF:
         return None
-    itself = terms.arms_at_start and _arms_itself(argv, executables, variables)
-    if itself or not _has_guard():
+    arms_itself = terms.arms_at_start and _is_this_python(argv, executables, variables)
+    if arms_itself or not _guard_is_built():
         return Binding(terms.sig)
     grace = terms.grace
     if terms.scope == "group" and terms.sig != SIGKILL:
-        grace = grace or DEFAULT_GRACE  # a guard's; the kernel sends only SIGKILL to a group
+        grace = grace or DEFAULT_GRACE  # so a guard ends it: the kernel sends a group SIGKILL only
     return choose_binding(terms.sig, terms.scope, grace, linger=True)
 
 
 def _variables(env: "Sequence[bytes] | Mapping[Any, Any] | None") -> "dict[bytes, bytes]":
-    """Those of the child that matter here."""
-    names = (b"PDEATHSIG", *_SITE)
+    """The child's variables that matter here."""
+    names = (b"PDEATHSIG", *_SITE_VARIABLES)
     if env is None:
         return {name: os.environb[name] for name in names if name in os.environb}
     if not isinstance(env, Sequence):
@@ -86,11 +97,14 @@ def _variables(env: "Sequence[bytes] | Mapping[Any, Any] | None") -> "dict[bytes
     return {name: value for name, _, value in pairs if name in names}
 
 
-def _arms_itself(argv: "list[str]", executables: "Sequence[bytes]", variables: "dict[bytes, bytes]") -> bool:
-    """Whether it is this Python. If in doubt it is not: a guard is never wrong."""
+def _is_this_python(argv: "list[str]", executables: "Sequence[bytes]", variables: "dict[bytes, bytes]") -> bool:
+    """Whether that is another run of this Python, which arms itself.
+
+    False if in doubt: a program that arms itself may have a guard as well.
+    """
     if b"PDEATHSIG" not in variables or not argv:
         return False
-    if any(variables.get(name) != os.environb.get(name) for name in _SITE):
+    if any(variables.get(name) != os.environb.get(name) for name in _SITE_VARIABLES):
         return False
     directory = os.path.dirname(sys.executable)
     program = next((path for path in map(os.fsdecode, executables) if os.access(path, os.X_OK)), "")
@@ -100,18 +114,18 @@ def _arms_itself(argv: "list[str]", executables: "Sequence[bytes]", variables: "
     return (
         os.path.basename(program).startswith(("python", "pypy"))
         and os.path.samefile(program, sys.executable)
-        and not _leaves_out_site(argv)
+        and not _runs_without_site(argv)
     )
 
 
-def _leaves_out_site(argv: "list[str]") -> bool:
-    """By -S; or by -I, -E, -s, if pdeathsig is installed for a user. A long option: perhaps."""
+def _runs_without_site(argv: "list[str]") -> bool:
+    """Whether Python may start without importing pdeathsig: by -S, -I, -E, -s or a long option."""
     options = iter(argv[1:])
     for option in options:
         if option[:1] != "-" or option == "-":
             break
         for letter in option[1:]:
-            if letter in _WITHOUT_SITE or letter == "-":
+            if letter in _OPTIONS_WITHOUT_SITE or letter == "-":
                 return True
             if letter in "cm":
                 return False
@@ -122,7 +136,7 @@ def _leaves_out_site(argv: "list[str]") -> bool:
     return False
 
 
-def _has_guard() -> bool:
+def _guard_is_built() -> bool:
     try:
         return bool(guard_command.executable())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""asyncio's create_subprocess_exec and create_subprocess_shell, with the child bound to this process.
+"""asyncio's create_subprocess_exec and create_subprocess_shell, with the child bound.
 
 Of an event loop only public methods are used. So uvloop's, which starts processes in its own way,
 is served too.
@@ -76,7 +76,7 @@ async def _create(start: Any, limit: int, args: "tuple[Any, ...]", kwds: "dict[s
 
 
 class Process(asyncio.subprocess.Process):
-    """``asyncio.subprocess.Process``, and the PID of the program, which ``pid`` is not if there is a guard."""
+    """``asyncio.subprocess.Process``, and the program's PID where ``pid`` is a guard's."""
 
     @property
     def command_pid(self) -> int:
@@ -141,7 +141,7 @@ class _BoundTransport(SubprocessTransport):
 
 
 class _Pidfd:
-    """A pidfd that is closed when the last reference goes: a loop may be closed before the child ends."""
+    """A pidfd, closed with the last reference: a loop may be closed before the child ends."""
 
     def __init__(self, pid: int) -> None:
         self._fd = -1

@@ -1,4 +1,4 @@
-"""How a child is bound: what it gets when this process dies, and how much of what it starts dies with it."""
+"""How a child is bound: what it gets when this process dies, and how much of what it starts."""
 
 import signal
 from typing import Any, NamedTuple

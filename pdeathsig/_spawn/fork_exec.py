@@ -12,18 +12,20 @@ import _posixsubprocess
 import _thread
 import contextlib
 import errno
+import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from .._base import native, procfs
 from .._base.checks import SIGKILL
 from .._base.patching import unpatched
 from .._child import fork
 from .binding import Binding
-from .guard_command import GuardTerms, this_process
+from .guard_command import GuardTerms, identity
 from .preexec import BindInChild, on_main_thread
 
 if TYPE_CHECKING:
@@ -37,46 +39,35 @@ _popen_code = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defi
 _SAYS_CHDIR = "noexec:chdir" in _popen_code.co_consts
 
 
-class Arguments(NamedTuple):
-    """The arguments of CPython's ``fork_exec``, in its order: all that any version has."""
+_Fields = namedtuple(
+    "_Fields",
+    "args executables close_fds fds_to_keep cwd env p2cread p2cwrite c2pread c2pwrite errread errwrite errpipe_read "
+    "errpipe_write restore_signals new_session process_group gid groups uid umask preexec_fn vfork",
+    defaults=[True],
+)
 
-    args: Sequence[Any]
-    executables: Sequence[bytes]  # tried in turn
-    close_fds: bool
-    fds_to_keep: "tuple[int, ...]"  # in ascending order
-    cwd: Any
-    env: "Sequence[bytes] | None"
-    p2cread: int
-    p2cwrite: int
-    c2pread: int
-    c2pwrite: int
-    errread: int
-    errwrite: int
-    errpipe_read: int
-    errpipe_write: int
-    restore_signals: bool
-    new_session: bool
-    process_group: int  # -1: this process's; 0: its own. Before 3.11 absent.
-    gid: "int | None"
-    groups: "list[int] | None"
-    uid: "int | None"
-    umask: int
-    preexec_fn: "Callable[[], Any] | None"
-    vfork: bool = True  # absent in some versions
+
+class Arguments(_Fields):
+    """The arguments of CPython's ``fork_exec``, in its order: all that any version has.
+
+    Python 3.10 has no ``process_group`` (-1: this process's; 0: the child's own). Some versions
+    have no ``vfork``.
+    """
+
+    __slots__ = ()
 
     def keeping(self, *descriptors: int) -> "Arguments":
-        """Let the program inherit these too.
+        """Let the program inherit these too; -1 is none.
 
-        Raises ValueError, as CPython does, if the caller's own are not in order: sorting them here
-        would hide that.
+        Raises ValueError, as CPython does, if the caller's are not in order: sorting hides that.
         """
         keep = self.fds_to_keep
         if list(keep) != sorted({fd for fd in keep if isinstance(fd, int) and 0 <= fd < 2**31}):
             raise ValueError("bad value(s) in fds_to_keep")
-        return self._replace(fds_to_keep=tuple(sorted((*keep, *descriptors))))
+        return self._replace(fds_to_keep=tuple(sorted({*keep, *descriptors} - {-1})))
 
     def leading_a_group(self) -> "Arguments":
-        """Let the child lead a process group of its own. Raises ValueError if the caller chose another."""
+        """Let the child lead a process group. Raises ValueError if the caller chose another."""
         if self.process_group not in (-1, 0):
             raise ValueError(f"process_group: with scope='group' the child leads its own, not {self.process_group}")
         return self if self.new_session else self._replace(process_group=0)
@@ -96,7 +87,7 @@ _PROCESS_GROUP = Arguments._fields.index("process_group")
 _PREEXEC_FN = Arguments._fields.index("preexec_fn")
 _PREEXEC_FN_OF_THIS_PYTHON = _OF_THIS_PYTHON.index("preexec_fn")
 
-# Starts the child by one of the two roads. Takes its binding, and the lifeline that it holds (-1: none).
+# Starts the child. Takes how it is bound, and the lifeline that it holds (-1: none).
 Road = Callable[[Binding, Arguments, int], int]
 
 
@@ -104,19 +95,17 @@ def from_cpython(arguments: "tuple[Any, ...]") -> "tuple[Any, ...]":
     """The arguments of this Python's ``fork_exec``, in the order of Arguments."""
     if _HAS_PROCESS_GROUP:
         return arguments
-    return (*arguments[:_PROCESS_GROUP], -1, *arguments[_PROCESS_GROUP:], _vfork_wanted())
+    vfork = bool(getattr(subprocess, "_USE_VFORK", True))  # CPython's switch, no argument there
+    return (*arguments[:_PROCESS_GROUP], -1, *arguments[_PROCESS_GROUP:], vfork)
 
 
 def is_bound(arguments: "tuple[Any, ...]") -> bool:
-    """Whether these arguments, this Python's, come from a bound start, which calls CPython's ``fork_exec``."""
+    """Whether a bound start calls CPython's ``fork_exec`` with these arguments, this Python's."""
     return isinstance(arguments[_PREEXEC_FN_OF_THIS_PYTHON], BindInChild)
 
 
 def start_bound(binding: Binding, original: "Callable[..., int]", arguments: "tuple[Any, ...]") -> int:
-    """Start a program in the place of ``original``, CPython's or another's ``fork_exec``. Returns the child's PID.
-
-    If it is interrupted, it ends the child.
-    """
+    """Start a program as ``Start.run`` does. If that is interrupted, end the child."""
     start = Start(binding, original)
     try:
         return start.run(*arguments)
@@ -128,7 +117,7 @@ def start_bound(binding: Binding, original: "Callable[..., int]", arguments: "tu
 class Start:
     """One start in progress: how the child is bound, and what has been started by now.
 
-    Its caller may be interrupted before it has the PID. Then it ends the child by ``end()``.
+    A caller that is interrupted before it has the PID ends the child by ``end()``.
 
     :param original: CPython's ``fork_exec``, or what another package has put in its place.
     """
@@ -143,8 +132,8 @@ class Start:
     def run(self, *arguments: Any) -> int:
         """Start the program. Takes the arguments of this Python's ``fork_exec``.
 
-        Returns the PID of the child, with a guard that of the guard. Raises what CPython's
-        ``fork_exec`` raises, and OSError with the name of the system call.
+        Returns the child's PID, or the guard's. Raises what CPython's ``fork_exec`` raises, and
+        OSError with the name of the system call.
         """
         binding = self.binding
         arguments = from_cpython(arguments)
@@ -162,13 +151,11 @@ class Start:
             return self._guarded(binding.guard, given, road, thread_may_end)
         if binding.group:
             given = given.leading_a_group()
-        if not (binding.group or exec_unbinds or thread_may_end):
-            return road(binding, given, -1)
-        with new_lifeline() as lifeline:
+        with lifeline_if(binding.group or exec_unbinds or thread_may_end) as lifeline:
             return road(binding, given.keeping(lifeline), lifeline)
 
     def end(self) -> bool:
-        """End what was started, the child's process group too if it is bound as one. False: there was nothing."""
+        """End what was started; with a group, all of it. False: there was nothing to end."""
         for pid in self.pids:
             end_child(pid, self.binding.group)
         if self.guard is not None:
@@ -193,12 +180,34 @@ class Start:
         return self.original(*given._replace(preexec_fn=bind).for_cpython())
 
     def _guarded(self, terms: GuardTerms, given: Arguments, road: Road, thread_may_end: bool) -> int:
-        """Start the guard, which starts the program; wait until it has. Returns the guard's PID."""
+        """Start the guard, and wait until it has started the program. Returns the guard's PID.
+
+        The guard follows this process by a lifeline. One that lingers does so by a pidfd, as an
+        exec of this process closes the lifeline. Until it follows, it is bound by SIGKILL.
+        """
         from . import guard as guards  # it imports socket
 
         handle = self.guard = guards.Handle()
+        by_pidfd = terms.linger and _has_pidfds()
+        changes_user = any(new is not None for new in (given.uid, given.gid, given.groups))
         try:
-            handle.pid = self._start_guard(handle, terms, given, road, thread_may_end)
+            with (
+                lifeline_if(thread_may_end or not by_pidfd) as lifeline,
+                guards.open_executable(by_descriptor=changes_user) as (path, inherited),
+                handle.offer(given.executables) as control,
+            ):
+                options = [*terms.options(), "--control", str(control)]
+                if terms.linger:
+                    options += ["--parent", identity(os.getpid())]
+                if not by_pidfd:
+                    options += ["--lifeline", str(lifeline)]
+                elif lifeline >= 0:
+                    options += ["--close", str(lifeline)]
+                for fd in inherited:
+                    options += ["--close", str(fd)]
+                args = ["pdeathsig-run", *options, "--", *given.args]
+                changed = given.keeping(control, lifeline, *inherited)._replace(args=args, executables=[path])
+                handle.pid = road(Binding(SIGKILL), changed, lifeline if thread_may_end else -1)
             self.pids[:] = [handle.pid]
             error = handle.wait_for_start()
             if error:
@@ -208,47 +217,28 @@ class Start:
                 handle.close()
         return handle.pid
 
-    def _start_guard(
-        self, handle: "Handle", terms: GuardTerms, given: Arguments, road: Road, thread_may_end: bool
-    ) -> int:
-        """Start the guard. Until it follows this process by itself, it is bound to it by SIGKILL.
-
-        It follows by a lifeline; but one that lingers by a pidfd, since an exec of this process
-        closes the lifeline.
-        """
-        from . import guard as guards
-
-        by_pidfd = terms.linger and _has_pidfds()
-        with contextlib.ExitStack() as stack:
-            lifeline = stack.enter_context(new_lifeline()) if thread_may_end or not by_pidfd else -1
-            changes_user = any(new is not None for new in (given.uid, given.gid, given.groups))
-            executable = stack.enter_context(guards.Executable(by_descriptor=changes_user))
-            control = stack.enter_context(handle.offer(given.executables))
-            inherited = [control, *executable.descriptors]
-            options = [*terms.options(), "--control", str(control), *executable.options()]
-            if terms.linger:
-                options += ["--parent", this_process()]
-            if lifeline >= 0:
-                inherited.append(lifeline)
-                options += ["--close" if by_pidfd else "--lifeline", str(lifeline)]
-            changed = given.keeping(*inherited)._replace(
-                args=["pdeathsig-run", *options, "--", *given.args], executables=[executable.path]
-            )
-            return road(Binding(SIGKILL), changed, lifeline if thread_may_end else -1)
-
 
 @contextlib.contextmanager
-def new_lifeline() -> "Iterator[int]":
-    """A lifeline for one child to hold, which is closed here as soon as the child has it."""
+def lifeline_if(needed: bool, above: int = -1) -> "Iterator[int]":
+    """Open a lifeline for one child, and close it here once the child has it. -1: none is needed.
+
+    :param above: what its descriptor is to be higher than.
+    """
+    if not needed:
+        yield -1
+        return
     lifeline = native.check(native.lib.pds_lifeline())
     try:
+        if lifeline <= above:
+            low, lifeline = lifeline, fcntl.fcntl(lifeline, fcntl.F_DUPFD_CLOEXEC, above + 1)
+            os.close(low)
         yield lifeline
     finally:
         os.close(lifeline)
 
 
 def end_child(pid: int, group: bool = False) -> None:
-    """End a child of this process, and reap it. Nothing happens if it is none, or is reaped already.
+    """End a child of this process, if it is one, and reap it.
 
     :param group: end its process group too, if it leads one.
     """
@@ -287,11 +277,3 @@ def _has_pidfds() -> bool:
     except OSError:
         return False
     return True
-
-
-def _vfork_wanted() -> bool:
-    """CPython's switch, which before 3.11 is no argument."""
-    try:
-        return bool(subprocess._USE_VFORK)
-    except Exception:
-        return True

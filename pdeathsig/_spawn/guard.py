@@ -19,41 +19,32 @@ _O_PATH = getattr(os, "O_PATH", 0o10000000)  # PyPy lacks it
 _HIGH = 200  # above standard input, output and error, which the child's are moved to
 
 
-class Executable:
-    """The guard's executable, for one start. A context manager.
+@contextlib.contextmanager
+def open_executable(by_descriptor: bool) -> "Iterator[tuple[bytes, list[int]]]":
+    """The path of the guard's executable for one start, and what the guard inherits for that.
 
-    :param by_descriptor: for a child that changes its user: that user may not reach the path.
+    :param by_descriptor: for a child that changes its user, which may not reach the path itself.
     """
-
-    def __init__(self, by_descriptor: bool) -> None:
-        self.path = os.fsencode(executable())
-        self.descriptors: "tuple[int, ...]" = ()
-        """Inherited by the guard, and closed in this process at the end of the block."""
-        if by_descriptor and os.path.exists("/proc/self/fd"):
-            low = os.open(self.path, _O_PATH | os.O_CLOEXEC)
-            try:
-                fd = _dup_high(low)
-            finally:
-                os.close(low)
-            self.path, self.descriptors = b"/proc/self/fd/%d" % fd, (fd,)
-
-    def options(self) -> "list[str]":
-        """Tell the guard to close what it inherits of this."""
-        return [option for fd in self.descriptors for option in ("--close", str(fd))]
-
-    def __enter__(self) -> "Executable":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for fd in self.descriptors:
-            os.close(fd)
+    path = os.fsencode(executable())
+    if not by_descriptor or not os.path.exists("/proc/self/fd"):
+        yield path, []
+        return
+    low = os.open(path, _O_PATH | os.O_CLOEXEC)
+    try:
+        fd = _dup_high(low)
+    finally:
+        os.close(low)
+    try:
+        yield b"/proc/self/fd/%d" % fd, [fd]
+    finally:
+        os.close(fd)
 
 
 def report_to_popen(errpipe_read: int, report: bytes) -> None:
-    """Have CPython's Popen read ``report`` from its error pipe, whose read end is ``errpipe_read``.
+    """Have CPython's Popen read ``report`` at ``errpipe_read``, the read end of its error pipe.
 
-    Not a pipe takes its place but a socket. A process that another thread forks meanwhile may keep
-    the write end open, and a socket can be shut down all the same.
+    A socket takes the place of the pipe: it can be shut down. The end of a pipe would not come
+    while a process that another thread has forked meanwhile holds the write end.
     """
     reader, writer = socket.socketpair()
     with reader, writer:
@@ -72,7 +63,7 @@ class Handle:
 
     @contextlib.contextmanager
     def offer(self, executables: "Sequence[bytes]") -> "Iterator[int]":
-        """Send what to execute, tried in turn. In the block there is the guard's end of the socket, a descriptor."""
+        """Send what to execute, tried in turn. Yields the guard's end of the socket."""
         ours, guards = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, guards:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, _dup_high(ours))
@@ -90,9 +81,9 @@ class Handle:
             os.close(guards_end)
 
     def wait_for_start(self) -> int:
-        """Wait for the guard's report on the command. Returns the errno of exec; 0: the command runs.
+        """Wait for the guard's report on the command. Returns the errno of exec; 0: it runs.
 
-        0 as well if the guard was killed or could not be executed: its exit status tells.
+        Also 0 if the guard was killed or could not be executed: its exit status tells.
         Raises OSError if the guard itself failed.
         """
         message = self._receive()
@@ -126,7 +117,7 @@ class Handle:
         poll = select.poll()
         poll.register(ours, select.POLLIN)
         try:
-            # The socket alone does not tell of its end: a forked child of ours may hold the guard's.
+            # The socket alone does not tell: a forked child of ours may hold the guard's end.
             pidfd = native.pidfd_open(self.pid)
         except OSError:
             return bool(poll.poll())
@@ -146,7 +137,7 @@ class Handle:
         return end is not None and (end.si_code, end.si_status) == (os.CLD_EXITED, _NOT_STARTED)
 
     def send(self, sig: int) -> bool:
-        """Send the command a signal; SIGKILL ends all that the guard is for. False: the guard does not listen."""
+        """Send the command a signal; SIGKILL ends all. False: the guard does not listen."""
         ours = self._socket
         try:
             return ours is not None and ours.send(_MESSAGE.pack(0, sig), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT) > 0

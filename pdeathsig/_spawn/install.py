@@ -1,9 +1,13 @@
-"""install(): the binding under every spawn of this process.
+"""install(): binding all that this process starts.
 
-What is replaced is CPython's ``fork_exec``, in the two modules that call it: subprocess (so asyncio too) and
-multiprocessing, which starts its workers (spawn), its fork server and its resource tracker by it. Children of
-multiprocessing's fork arm themselves. And in ``os`` what starts a program without it: posix_spawn, posix_spawnp,
-system, and that which spawnv and its family come to.
+Replaced is CPython's ``fork_exec``, in the two modules that call it: subprocess, so asyncio too,
+and multiprocessing, which starts by it the workers of spawn, the fork server and the resource
+tracker. Children of multiprocessing's fork arm themselves. Replaced are also the functions of
+``os`` that start a program without it: posix_spawn, posix_spawnp, system, and what spawnv and its
+family call.
+
+State of this process: ``_binding``, ``_PATCHES``, the hook for multiprocessing's forks that the
+first ``install()`` sets, and the entry in ``uvloop.binds_starts``.
 """
 
 import _posixsubprocess
@@ -22,39 +26,50 @@ from .binding import KILL, Binding, choose_binding
 if TYPE_CHECKING:
     from .guard_command import Scope
 
-_bound: "Binding | None" = None
+# How children are bound. None: not installed.
+_binding: "Binding | None" = None
 
 
 def install(sig: int = KILL, *, scope: "Scope" = "child", grace: "float | None" = None) -> None:
-    """Bind every child that this process starts from now on by subprocess, asyncio or multiprocessing, and by os.popen,
-    os.system, os.posix_spawn, os.posix_spawnp and os.spawnv and its family: it gets ``sig`` when this process dies.
+    """Bind every child that this process starts from now on.
 
-    Exempt are the resource trackers of multiprocessing and loky, which clean up after us and then go by themselves,
-    and what ``pdeathsig.Popen(pdeathsig=None)`` starts. Workers of multiprocessing's fork server are children of the
-    server, and arm themselves by ``initializer=pdeathsig.arm``. Left as they are: ``os.fork``, and what such a child
-    becomes by exec (``arm(inherit=True)`` binds both).
-    os.spawnv and its family do not fork any more: no at-fork handler runs. Where the extension is not compiled, of all
-    those in ``os`` only os.popen is bound.
+    The child gets ``sig`` when this process dies. Bound is what subprocess, asyncio and
+    multiprocessing start, and what os.popen, os.system, os.posix_spawn, os.posix_spawnp, and
+    os.spawnv and its family start. The last do not fork any more: no at-fork handler runs.
 
-    Called again, it changes the terms. ``uninstall()`` takes it back; what runs stays bound. In a ``PDEATHSIG`` family
-    these terms replace the family's, in this process and those it forks.
+    Not bound are:
+
+    - the resource trackers of multiprocessing and loky: they clean up after this process, and then
+      end by themselves;
+    - what ``pdeathsig.Popen(pdeathsig=None)`` starts;
+    - workers of multiprocessing's fork server, which are children of the server; they arm
+      themselves by ``initializer=pdeathsig.arm``;
+    - children of ``os.fork``, and what they become by exec; ``arm(inherit=True)`` binds both;
+    - where the extension is not compiled, what the functions of ``os`` start, but for os.popen.
+
+    Called again, it changes the terms. ``uninstall()`` takes it back; children that run stay bound.
+    In a ``PDEATHSIG`` family these terms replace the family's, in this process and in those that it
+    forks.
 
     :param sig: a signal number.
-    :param scope: as in ``Popen``; but with ``"tree"`` what a program leaves behind when it ends, a server that it
-        started in the background, lives as long as this process does. With a guard the ``pid`` that others see is the
-        guard's: it passes signals on and ends as the program does; SIGKILL of it ends all that is below.
-    :param grace: as in ``Popen``: seconds from the signal, then SIGTERM if ``sig`` does not say otherwise, to SIGKILL.
+    :param scope: as in ``Popen``. But with ``"tree"``, what a program leaves behind when it ends,
+        such as a server that it started in the background, lives as long as this process does.
+        With a guard, the ``pid`` that callers see is the guard's. The guard passes signals on, and
+        ends as the program does; SIGKILL of the guard ends all that is below it.
+    :param grace: as in ``Popen``: seconds from the signal to SIGKILL. The signal is then SIGTERM
+        unless ``sig`` says otherwise.
 
-    Raises TypeError or ValueError that names the argument.
+    Raises TypeError or ValueError that names the argument, FileNotFoundError if a guard is needed
+    and was not built, and NotImplementedError where this is not Linux.
     """
-    global _bound
+    global _binding
     native.require_linux("install()")
-    first = _bound is None
+    first = _binding is None
     check_signal(sig)
-    bound = choose_binding(sig, scope, grace, name="sig", linger=True)
-    from multiprocessing import util  # this may fail, and then nothing has changed
+    new_binding = choose_binding(sig, scope, grace, name="sig", linger=True)
+    from multiprocessing import util  # if this fails, nothing has changed
 
-    _bound = bound
+    _binding = new_binding
     if first:
         for patch in _PATCHES:
             patch.apply()
@@ -63,47 +78,47 @@ def install(sig: int = KILL, *, scope: "Scope" = "child", grace: "float | None" 
 
 
 def uninstall() -> None:
-    """Take back ``install()``. What was started meanwhile stays bound.
+    """Take back ``install()``. Children that it bound stay bound.
 
-    A function that other code has put above ours stays there, and finds CPython's beneath.
+    What other code has put above one of its functions stays, and finds CPython's beneath.
     """
-    global _bound
-    _bound = None
+    global _binding
+    _binding = None
     for patch in _PATCHES:
         patch.undo()
 
 
 def installed() -> bool:
-    """Whether ``install()`` holds."""
-    return _bound is not None
+    """Whether ``install()`` is in force."""
+    return _binding is not None
 
 
 def _fork_exec_patch(module: Any, name: str) -> Patch:
     def bound_fork_exec(*arguments: Any) -> int:
-        if _bound is None or fork_exec.is_bound(arguments) or is_resource_tracker(arguments[0]):
+        if _binding is None or fork_exec.is_bound(arguments) or is_resource_tracker(arguments[0]):
             pid: int = patch.original(*arguments)
             return pid
-        return fork_exec.start_bound(_bound, unpatched(bound_fork_exec), arguments)
+        return fork_exec.start_bound(_binding, unpatched(bound_fork_exec), arguments)
 
     patch = Patch(module, name, bound_fork_exec)
     return patch
 
 
-def _how_bound(args: Any, *_: object) -> "Binding | None":
-    return None if is_resource_tracker(args) else _bound
-
-
 def _os_patch(name: str) -> Patch:
-    def stub(*arguments: Any, **options: Any) -> Any:
-        return os_functions.call(name, _how_bound, patch.original, arguments, options)
+    def bound_function(*arguments: Any, **options: Any) -> Any:
+        return os_functions.call(name, _choose_binding, patch.original, arguments, options)
 
-    patch = Patch(os, name, look_like(stub, getattr(os, name)))
+    patch = Patch(os, name, look_like(bound_function, getattr(os, name)))
     return patch
 
 
+def _choose_binding(args: Any, *_: object) -> "Binding | None":
+    return None if is_resource_tracker(args) else _binding
+
+
 def _arm_worker(_: object) -> None:
-    if _bound is not None and not arm.is_armed():
-        arm.arm(_bound.sig)
+    if _binding is not None and not arm.is_armed():
+        arm.arm(_binding.sig)
 
 
 _PATCHES = [

@@ -1,20 +1,16 @@
-"""os.posix_spawn, os.posix_spawnp, os.system, os.spawnv and its family, with the child bound to this process.
+"""os.posix_spawn, os.posix_spawnp, os.system, os.spawnv and its family, with the child bound.
 
-It is bound whichever thread calls. Results, errors and audit events are those of ``os``. The
-child's path is c_src/spawn/posix_spawn.c.
-
-An argument that is not right makes the conversion here fail in some way. What CPython says of it,
-CPython itself says: its function is called, in a way in which it cannot start a program.
+Results, errors and audit events are those of ``os``. The child's path is
+c_src/spawn/posix_spawn.c. Where an argument is not right, CPython's own function is called to
+raise the error, in a way in which it cannot start a program.
 """
 
 import _signal
-import contextlib
-import fcntl
 import operator
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from .._base import native
@@ -36,9 +32,9 @@ Bind = Callable[[Any, "list[bytes]", Any], "Binding | None"]
 def call(
     name: str, bind: Bind, original: "Callable[..., Any]", arguments: "tuple[Any, ...]", options: "dict[str, Any]"
 ) -> Any:
-    """Do what ``os``'s function of that name does, with the child bound; or call it if that is not to be.
+    """Do what ``os``'s function of that name does, with the child bound.
 
-    :param original: that function.
+    :param original: that function, called if the child is not to be bound.
 
     Raises what it raises, and OSError with the name of the system call.
     """
@@ -63,27 +59,11 @@ class Options(NamedTuple):
     spawn: Any  # struct pds_spawn: new_session and process_group
     posix: Any  # struct pds_posix
     actions: Any = ()  # struct pds_action[]
-    paths: Any = ()  # of the actions, which do not keep them alive
-    highest: int = 0  # of the descriptors that the actions touch
-
-
-class _Action(NamedTuple):
-    """struct pds_action."""
-
-    what: int
-    fd: int
-    to: int = 0
-    flags: int = 0
-    mode: int = 0
-    path: "bytes | None" = None
+    fields: "Sequence[dict[str, Any]]" = ()  # of the actions; they keep the paths alive
 
 
 def _posix_spawn(
-    name: str,
-    bind: Bind,
-    original: "Callable[..., int]",
-    arguments: "tuple[Any, ...]",
-    options: "dict[str, Any]",
+    name: str, bind: Bind, original: "Callable[..., int]", arguments: "tuple[Any, ...]", options: "dict[str, Any]"
 ) -> int:
     try:
         path, argv, env = arguments
@@ -128,12 +108,11 @@ def _convert_options(
     setsigdef: Any = _ABSENT,
     scheduler: Any = _ABSENT_OR_NONE,
 ) -> Options:
-    """Raises an error of some kind if one is not right. cffi refuses numbers that are too large."""
-    new, null = native.ffi.new, native.ffi.NULL
-    actions = [] if file_actions is None else [_action(action) for action in file_actions]
+    """Raises some error if an option is not right. cffi refuses numbers that are too large."""
+    fields = [] if file_actions is None else [_action(action) for action in file_actions]
     change, policy, priority = _scheduler(scheduler)
     posix = {
-        "actions_count": len(actions),
+        "actions_count": len(fields),
         "reset_ids": _flag(resetids),
         "scheduling": change,
         "policy": policy,
@@ -147,27 +126,13 @@ def _convert_options(
         "new_session": _flag(setsid),
         "process_group": -1 if setpgroup is _ABSENT_OR_NONE else operator.index(setpgroup),
     }
-    paths = [null if action.path is None else new("char[]", action.path) for action in actions]
-    fields = [(*action[:-1], path) for action, path in zip(actions, paths, strict=True)]
-    return Options(
-        new("struct pds_spawn *", spawn),
-        new("struct pds_posix *", posix),
-        new("struct pds_action[]", fields),
-        paths,
-        max((max(action.fd, action.to) for action in actions), default=0),
-    )
+    new = native.ffi.new
+    actions = new("struct pds_action[]", fields)
+    return Options(new("struct pds_spawn *", spawn), new("struct pds_posix *", posix), actions, fields)
 
 
-def _spawnvef(
-    bind: Bind,
-    original: "Callable[..., int]",
-    mode: int,
-    file: Any,
-    args: Any,
-    env: Any,
-    func: "Callable[..., Any]",
-) -> int:
-    """What os.spawnv and its family call. A failed exec is the child's exit status 127, in CPython too."""
+def _spawnvef(bind: Bind, original: "Callable[..., int]", mode: int, file: Any, args: Any, env: Any, func: Any) -> int:
+    """What os.spawnv and its family call. If the exec fails, the child's exit status is 127."""
     if func.__name__ not in ("execv", "execve", "execvp", "execvpe"):
         return original(mode, file, args, env, func)
     try:
@@ -199,7 +164,7 @@ def _system(bind: Bind, original: "Callable[..., int]", command: Any) -> int:
     bound, program = _behind_guard(bound, Program([_SHELL], [b"sh", b"-c", b"--", line], None))
     spawn = native.ffi.new("struct pds_spawn *", {"process_group": 0 if bound.group else -1})
     executables, argv, _ = _fill(spawn, bound, program)
-    with _lifeline_for(bound) as spawn.lifeline:
+    with fork_exec.lifeline_if(_needs_lifeline(bound), above=0) as spawn.lifeline:
         status: int = native.lib.pds_system(spawn, executables, argv)
     if status >= 0:
         return status
@@ -221,8 +186,9 @@ def start(bound: Binding, path: Any, program: Program, options: Options) -> int:
             raise ValueError("setpgroup: with scope='group' the child leads its own process group")
         spawn.process_group = 0
     strings = _fill(spawn, bound, program)
+    highest = max((max(action["fd"], action.get("to", 0)) for action in options.fields), default=0)
     try:
-        with _lifeline_for(bound, above=options.highest) as spawn.lifeline:
+        with fork_exec.lifeline_if(_needs_lifeline(bound), above=highest) as spawn.lifeline:
             result: int = native.lib.pds_posix_spawn(spawn, options.posix, options.actions, *strings)
     except BaseException:  # KeyboardInterrupt
         fork_exec.end_child(spawn.pid)
@@ -235,43 +201,27 @@ def start(bound: Binding, path: Any, program: Program, options: Options) -> int:
 
 
 def _behind_guard(bound: Binding, program: Program) -> "tuple[Binding, Program]":
-    """The program behind the guard, if there is one. It follows this process by itself, and is bound until then."""
+    """The program behind its guard, if any. The guard is bound until it follows by itself."""
     if bound.guard is None:
         return bound, program
-    executables, argv = guard_command.in_front(bound.guard, os.getpid(), program.executables, program.argv)
+    executables, argv = guard_command.put_guard_before(bound.guard, os.getpid(), program.executables, program.argv)
     return Binding(SIGKILL), Program(executables, argv, program.env)
 
 
 def _fill(spawn: Any, bound: Binding, program: Program) -> "tuple[Any, Any, Any]":
-    """Put the binding and the counts of strings into ``spawn``; return the strings as the extension takes them."""
+    """Fill in the binding and the counts of strings. Returns the strings for the extension."""
     executables, argv, env = program
     spawn.sig, spawn.group = bound.sig, bound.group
     spawn.executables_count, spawn.argc, spawn.envc = len(executables), len(argv), -1 if env is None else len(env)
     return _joined(executables), _joined(argv), native.ffi.NULL if env is None else _joined(env)
 
 
+def _needs_lifeline(bound: Binding) -> bool:
+    return bound.group or fork_exec.exec_clears_pdeathsig()
+
+
 def _joined(strings: "Sequence[bytes]") -> bytes:
     return b"\0".join((*strings, b""))
-
-
-@contextlib.contextmanager
-def _lifeline_for(bound: Binding, above: int = 0) -> "Iterator[int]":
-    """A lifeline for a group, and where an exec clears the parent-death signal; else -1.
-
-    :param above: the highest descriptor that the file actions touch.
-    """
-    if not bound.group and not fork_exec.exec_clears_pdeathsig():
-        yield -1
-        return
-    with fork_exec.new_lifeline() as lifeline:
-        if lifeline > above:
-            yield lifeline
-            return
-        higher = fcntl.fcntl(lifeline, fcntl.F_DUPFD_CLOEXEC, above + 1)
-    try:
-        yield higher
-    finally:
-        os.close(higher)
 
 
 def _encoded(value: Any) -> bytes:
@@ -315,19 +265,22 @@ def _in_path(file: bytes) -> "list[bytes]":
     return [directory + b"/" + file if directory else file for directory in directories]
 
 
-def _action(action: Any) -> _Action:
+def _action(action: Any) -> "dict[str, Any]":
+    """The fields of a struct pds_action."""
     if not isinstance(action, tuple):
         raise TypeError("file_actions: an element is no tuple")
-    match (operator.index(action[0]), *action[1:]):
+    index, lib = operator.index, native.lib
+    match (index(action[0]), *action[1:]):
         case os.POSIX_SPAWN_OPEN, fd, path, flags, mode:
-            mode = operator.index(mode) & 0o7777
-            return _Action(native.lib.PDS_OPEN, _descriptor(fd), 0, operator.index(flags), mode, _encoded(path))
+            text = native.ffi.new("char[]", _encoded(path))
+            how = {"flags": index(flags), "mode": index(mode) & 0o7777, "path": text}
+            return {"what": lib.PDS_OPEN, "fd": _descriptor(fd), **how}
         case os.POSIX_SPAWN_CLOSE, fd:
-            return _Action(native.lib.PDS_CLOSE, _descriptor(fd))
+            return {"what": lib.PDS_CLOSE, "fd": _descriptor(fd)}
         case os.POSIX_SPAWN_DUP2, fd, to:
-            return _Action(native.lib.PDS_DUP2, _descriptor(fd), _descriptor(to))
+            return {"what": lib.PDS_DUP2, "fd": _descriptor(fd), "to": _descriptor(to)}
         case what, fd if what == _CLOSE_FROM:
-            return _Action(native.lib.PDS_CLOSE_FROM, _descriptor(fd))
+            return {"what": lib.PDS_CLOSE_FROM, "fd": _descriptor(fd)}
     raise TypeError("file_actions: no such action")
 
 

@@ -1,4 +1,4 @@
-"""Popen, run, call, check_call, check_output: those of ``subprocess``, with the child bound to this process."""
+"""Popen, run, call, check_call and check_output of ``subprocess``, with the child bound."""
 
 import _posixsubprocess
 import subprocess
@@ -20,7 +20,7 @@ _LAST_SIGNAL = 64
 
 
 class Popen(subprocess.Popen):  # type: ignore[type-arg]
-    """``subprocess.Popen`` whose child dies with this process.
+    """``subprocess.Popen`` with a child that dies with this process.
 
     Every argument, attribute and error is that of ``subprocess.Popen``. These arguments are added,
     by keyword only:
@@ -41,8 +41,8 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         it: ``pid`` is the guard's and ``command_pid`` the program's; ``returncode`` is the
         program's, and signals reach the program.
         A group or a tree also ends at an exec of this process.
-    :param grace: seconds from the signal to SIGKILL, for any program, by a guard. The signal is then
-        SIGTERM unless ``pdeathsig`` says otherwise. None: 5 with ``scope="tree"`` and another
+    :param grace: seconds from the signal to SIGKILL, for any program, by a guard. The signal is
+        then SIGTERM unless ``pdeathsig`` says otherwise. None: 5 with ``scope="tree"`` and another
         signal than SIGKILL.
 
     No memory is copied, however large this process is. With ``user=``, ``group=``,
@@ -96,7 +96,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         return self.pid if guard is None or guard.command_pid is None else guard.command_pid
 
     def send_signal(self, sig: int) -> None:
-        """Send the program a signal if it still runs. With a guard, SIGKILL ends all that the guard is for."""
+        """Send the program a signal if it runs. With a guard, SIGKILL ends the whole scope."""
         if self._guard is None or not (isinstance(sig, int) and 0 < sig <= _LAST_SIGNAL):
             super().send_signal(sig)
         elif self.poll() is None:
@@ -112,25 +112,25 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
 
 
 def run(*popenargs: Any, **kwargs: Any) -> "subprocess.CompletedProcess[Any]":
-    """Call ``subprocess.run`` by this module's Popen: it also takes ``pdeathsig``, ``scope`` and ``grace``."""
+    """``subprocess.run`` by this Popen: also ``pdeathsig=``, ``scope=`` and ``grace=``."""
     completed: subprocess.CompletedProcess[Any] = _call("run", popenargs, kwargs)
     return completed
 
 
 def call(*popenargs: Any, **kwargs: Any) -> int:
-    """Call ``subprocess.call`` by this module's Popen: it also takes ``pdeathsig``, ``scope`` and ``grace``."""
+    """``subprocess.call`` by this Popen: also ``pdeathsig=``, ``scope=`` and ``grace=``."""
     returncode: int = _call("call", popenargs, kwargs)
     return returncode
 
 
 def check_call(*popenargs: Any, **kwargs: Any) -> int:
-    """Call ``subprocess.check_call`` by this module's Popen: it also takes ``pdeathsig``, ``scope`` and ``grace``."""
+    """``subprocess.check_call`` by this Popen: also ``pdeathsig=``, ``scope=`` and ``grace=``."""
     returncode: int = _call("check_call", popenargs, kwargs)
     return returncode
 
 
 def check_output(*popenargs: Any, **kwargs: Any) -> Any:
-    """Call ``subprocess.check_output`` by this module's Popen: it also takes ``pdeathsig``, ``scope``, ``grace``."""
+    """``subprocess.check_output`` by this Popen: also ``pdeathsig=``, ``scope=`` and ``grace=``."""
     return _call("check_output", popenargs, kwargs)
 
 

@@ -70,11 +70,11 @@ class preexec:  # noqa: N801 - used as a function
 
 
 class BindInChild:
-    """The ``preexec_fn`` of a bound start where CPython's own ``fork_exec`` makes the child.
+    """The ``preexec_fn`` of a bound start for which CPython's ``fork_exec`` makes the child.
 
     :param lifeline: descriptor of the lifeline that the child holds; -1: none.
     :param then: the caller's own ``preexec_fn``.
-    :param process_group: for setpgid(2), before Python 3.11, whose fork_exec cannot set it; -1: as it is.
+    :param process_group: for setpgid(2): before Python 3.11, fork_exec does not set it. -1: none.
     """
 
     def __init__(

@@ -29,17 +29,17 @@ _FUNCTIONS = {name: getattr(subprocess, name) for name in ("run", "call", "check
 
 
 def call(name: str, args: "tuple[Any, ...]", kwargs: "dict[str, Any]", **changes: Any) -> Any:
-    """Call subprocess's function of that name (run, call, check_call or check_output) with these globals changed."""
+    """Call run, call, check_call or check_output of subprocess with these globals changed."""
     return _call_with(_FUNCTIONS[name], changes, *args, **kwargs)
 
 
 def execute_child_unbound(fork_exec: ForkExec, popen: "subprocess.Popen[Any]", *args: Any) -> None:
-    """Run CPython's ``Popen._execute_child`` with ``fork_exec`` beneath; it may take posix_spawn(3) as well."""
+    """Run CPython's ``Popen._execute_child`` with ``fork_exec`` or os.posix_spawn beneath."""
     _call_with(_EXECUTE_CHILD, _beneath(fork_exec), popen, *args)
 
 
 def execute_child(fork_exec: ForkExec, popen: "subprocess.Popen[Any]", *args: Any) -> None:
-    """Run CPython's ``Popen._execute_child`` with ``fork_exec`` beneath, and by no other way."""
+    """Run CPython's ``Popen._execute_child`` with ``fork_exec`` beneath."""
     _globals.update(zip(_NAMES_READ, _values_read(vars(subprocess)), strict=True))
     before, _this_thread.fork_exec = getattr(_this_thread, "fork_exec", None), fork_exec
     try:
