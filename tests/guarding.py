@@ -45,8 +45,8 @@ def reaper_of(monitor: int) -> int:
 
 @pytest.fixture(autouse=True)
 def guards_end(nothing_left: None) -> Iterator[None]:
-    """The guard ends a little later than what is below it: it holds none of the pipes that tell a test of that end.
-    In each file that imports this."""
+    """Wait for the guards' end. It comes a little later than what a test waits for: end of file on
+    pipes that no guard holds. In each file that imports this."""
     yield
     until = time.monotonic() + 5
     while time.monotonic() < until and any("pdeathsig-run" in command for command in descendants(os.getpid()).values()):

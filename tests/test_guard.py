@@ -192,7 +192,8 @@ PICTURE = """
 import os, resource, signal, sys
 show = {}
 with open('/proc/self/status') as status:
-    show.update(line.rstrip('\\n').split(':\\t') for line in status if line.startswith(('Sig', 'Uid', 'Groups', 'CapEff', 'Seccomp')))
+    wanted = ('Sig', 'Uid', 'Groups', 'CapEff', 'Seccomp')
+    show.update(line.rstrip('\\n').split(':\\t') for line in status if line.startswith(wanted))
 del show['SigQ']
 show['cwd'], show['group'], show['sid'] = os.getcwd(), os.getpgrp(), os.getsid(0)
 show['environ'], show['argv'] = dict(os.environ), sys.argv
@@ -200,7 +201,8 @@ show['umask'] = os.umask(0)
 show['limits'] = [resource.getrlimit(number) for number in range(16)]
 show['nice'], show['affinity'] = os.nice(0), os.sched_getaffinity(0)
 with os.scandir('/proc/self/fd') as entries:
-    show['descriptors'] = sorted((int(e.name), os.readlink(e.path)) for e in entries if not os.readlink(e.path).endswith('/fd'))
+    links = [(int(entry.name), os.readlink(entry.path)) for entry in entries]
+    show['descriptors'] = sorted(link for link in links if not link[1].endswith('/fd'))
 print(sorted(show.items()))
 """
 
@@ -240,7 +242,12 @@ def test_all_that_a_command_inherits_passes_unchanged(prepare: Callable[[], None
 @pytest.mark.parametrize("closed", [c for n in range(4) for c in combinations((0, 1, 2), n)], ids=str)
 def test_closed_standard_descriptors_stay_closed(closed: tuple[int, ...], tmp_path: Path) -> None:
     report = tmp_path / "report"
-    look = f"import os; open_ = [fd for fd in range(9) if os.path.exists(f'/proc/self/fd/{{fd}}')]; open({str(report)!r}, 'w').write(str(open_)); os._exit(7)"
+    look = f"""
+import os
+seen = [fd for fd in range(9) if os.path.exists(f'/proc/self/fd/{{fd}}')]
+open({str(report)!r}, 'w').write(str(seen))
+os._exit(7)
+"""
     shut = " ".join(f"{fd}>&-" for fd in closed)
     seen = []
     for prefix in [GUARD], []:

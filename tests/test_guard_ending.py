@@ -1,4 +1,4 @@
-"""pdeathsig-run: when the command, a followed process, or either of the guard's two ends, nothing is left."""
+"""pdeathsig-run: when the command, the caller or one of the guard's two ends, nothing is left."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def caller(code: str, *args: str) -> str:
 def test_a_kill_of_any_of_them_ends_all(start: Start, victim: str) -> None:
     tree = start(
         caller(FAMILY + "forever()")
-        + "process = subprocess.Popen(command); say('monitor', process.pid); process.wait(); say('status', process.returncode); wait()"
+        + "process = subprocess.Popen(command); say('monitor', process.pid); say('status', process.wait()); wait()"
     )
     processes = {name: tree.adopt(pid) for name, pid in (tree.line().split() for _ in range(5))}
     assert set(processes) == NAMES | {"monitor"}
@@ -331,8 +331,8 @@ def test_a_parent_that_is_another_by_now(start: Start) -> None:
 
 @pytest.mark.parametrize("placed", [(), ("setarch", "-R")], ids=["at random", "not at random"])
 def test_multiprocessing_unlinks_what_was_leaked(start: Start, placed: tuple[str, ...]) -> None:
-    """The resource tracker ignores SIGTERM, and works when all others are gone. It is told from its siblings, which are
-    forks, also where every Python has all at the same addresses."""
+    """The resource tracker ignores SIGTERM, and works when all others are gone. It is told from its
+    siblings, which are forks, also where every Python has all at the same addresses."""
     tree = start(
         """
 from multiprocessing import shared_memory
@@ -362,7 +362,7 @@ def test_torch_s_manager_of_shared_memory_does_its_work(start: Start, tmp_path: 
     assert memory.read_text() == "unlinked\n"
 
 
-def test_a_resource_tracker_in_the_middle_of_exec_does_its_work(start: Start) -> None:
+def test_a_resource_tracker_does_its_work_if_asked_during_its_exec(start: Start) -> None:
     tree = start(WITHOUT_COMMAND_LINE + "forever()", prefix=guarded("--grace", "0"))
     assert tree.event("nameless").endswith(" ''"), "it has a command line"
     tree.top.send_signal(signal.SIGKILL)
@@ -370,7 +370,8 @@ def test_a_resource_tracker_in_the_middle_of_exec_does_its_work(start: Start) ->
     assert tree.all_gone()
 
 
-# Each level: one child in a session of its own, one by a double fork; then both again, until there are enough.
+# Each level: one child in a session of its own, one by a double fork; then both again, until there
+# are enough.
 THICKET = r"""
 #include <signal.h>
 #include <stdlib.h>
@@ -491,11 +492,11 @@ def test_a_chain_that_forks_and_exits(compiled: Path) -> None:
 
 @pytest.mark.timeout(60 * SLOWNESS)  # a time limit would leave the bomb
 def test_a_fork_bomb_is_put_out(compiled: Path) -> None:
-    as_nobody = ["setpriv", "--reuid", "61234", "--regid", "61234", "--clear-groups"] if os.getuid() == 0 else []
+    as_user = ["setpriv", "--reuid", "61234", "--regid", "61234", "--clear-groups"] if os.getuid() == 0 else []
     room = 300 if os.getuid() == 0 else 300 + len(os.listdir("/proc"))
     limited = ["sh", "-c", f'ulimit -u {room} 2>/dev/null || ulimit -p {room}; exec "$@"', "sh"]
     reachable = str(shutil.copy(GUARD, compiled))  # by that user
-    program = Program([*as_nobody, *limited, reachable, "--grace", "0.1", str(compiled / "bomb")])
+    program = Program([*as_user, *limited, reachable, "--grace", "0.1", str(compiled / "bomb")])
     program.ready(1)
     assert program.ends() < 12 * SLOWNESS
 

@@ -65,7 +65,12 @@ def test_no_room_for_a_process(room: int, root: None, tmp_path_factory: pytest.T
     copy = shutil.copy(GUARD, f"/tmp/pdeathsig-run-{os.getpid()}")  # where that user may execute it
     try:
         user = 61300 + room
-        code = f"os.setgroups([]); os.setresgid({user}, {user}, {user}); resource.setrlimit(resource.RLIMIT_NPROC, ({room}, {room})); os.setresuid({user}, {user}, {user})"
+        code = f"""
+user, room = {user}, {room}
+os.setgroups([]); os.setresgid(user, user, user)
+resource.setrlimit(resource.RLIMIT_NPROC, (room, room))
+os.setresuid(user, user, user)
+"""
         done = limited(code, copy, "echo", "started")
     finally:
         os.unlink(copy)
@@ -103,7 +108,8 @@ for call in {calls!r}:
     seccomp_deny.deny(call, {error})
 def begin():
     global process
-    process = subprocess.Popen([{GUARD!r}, '--grace', '1', '--parent', str(os.getpid()), '--', sys.executable, '-c', {"from actors import *" + FAMILY!r}])
+    options = ['--grace', '1', '--parent', str(os.getpid()), '--']
+    process = subprocess.Popen([{GUARD!r}, *options, sys.executable, '-c', {"from actors import *" + FAMILY!r}])
 if {ending == "thread"}:
     thread = threading.Thread(target=begin); thread.start(); thread.join()
     while len(os.listdir('/proc/self/task')) > 1: pass

@@ -55,7 +55,7 @@ def test_entries_that_are_no_variables(environment: list[str]) -> None:
 
 
 def test_no_arguments_at_all() -> None:
-    """argc is 0, or since Linux 5.18 an empty argv[0]; the environment is not taken for arguments."""
+    """argc is 0, since Linux 5.18 argv[0] is empty. The environment is not taken for arguments."""
     reader, writer = os.pipe()
     envp = (ctypes.c_char_p * 2)(b"true", None)
     pid = os.fork()
@@ -72,7 +72,10 @@ def test_no_arguments_at_all() -> None:
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams(closed: str) -> None:
     """They are closed in the command too: nothing of the guard's has taken their place."""
-    count = 'ls -l /proc/$$/fd | grep -c pdeathsig; for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] || set -- "$@" $fd; done; exit $((10 + $#))'
+    count = (
+        "ls -l /proc/$$/fd | grep -c pdeathsig; "
+        'for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] || set -- "$@" $fd; done; exit $((10 + $#))'
+    )
     done = subprocess.run(
         ["sh", "-c", f'"$@" {closed}', "sh", *guarded(), "sh", "-c", count], check=False, capture_output=True
     )
@@ -88,7 +91,7 @@ LIMITS = ["CORE", "CPU", "DATA", "FSIZE", "LOCKS", "MEMLOCK", "MSGQUEUE", "NICE"
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_limit_of_zero(limit: str) -> None:
-    """For the guard alone: a limit that ends the command as well tells nothing. It still ends what is left."""
+    """For the guard alone, as it would end the command too. The guard still ends what is left."""
     number = {
         "CPU": 0,
         "FSIZE": 1,

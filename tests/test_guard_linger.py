@@ -1,4 +1,4 @@
-"""pdeathsig-run --linger: what the command leaves behind lives while the caller does, and no longer."""
+"""pdeathsig-run --linger: what the command leaves behind lives as long as the caller does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from harness import Process, Tree
 import pdeathsig
 
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
-LEFT = "from actors import *\nimport sys\nsignal.signal(signal.SIGTERM, lambda *_: (say('term'), os._exit(0)))\nhere(sys.argv[1]); forever()"
+LEFT = """
+from actors import *
+import sys
+signal.signal(signal.SIGTERM, lambda *_: (say('term'), os._exit(0)))
+here(sys.argv[1]); forever()
+"""
 # Leaves two behind, in its own session and in another one, once they are there.
 COMMAND = f"""
 left = {LEFT!r}

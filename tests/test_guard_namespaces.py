@@ -1,4 +1,4 @@
-"""pdeathsig-run as PID 1, below a caller that has no PID here, with no /proc, and with processes that it may not see."""
+"""pdeathsig-run as PID 1, below a caller without a PID here, without /proc or with part of it."""
 
 from __future__ import annotations
 

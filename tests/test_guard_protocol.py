@@ -1,4 +1,4 @@
-"""pdeathsig-run: the rules that c_src/guard/guard.h gives for its two processes and the road of a signal."""
+"""pdeathsig-run: the rules at the head of c_src/guard/guard.h."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_one_function_signals_the_command() -> None:
 
 @pytest.mark.parametrize("kind", range(8))
 def test_a_queued_value_is_no_message(start: Start, kind: int) -> None:
-    """Not even with the signal and the value that a message has: sigqueue(3) gives it another si_code."""
+    """Not even with the signal and the value of one: sigqueue(3) sets another si_code."""
     tree = start(LISTENER, prefix=guarded())
     tree.process("command")
     for value in kind, signal.SIGINT << 3 | kind, os.getpid() << 10 | signal.SIGTSTP << 3 | kind:
@@ -79,7 +79,8 @@ def held_child(pid: int) -> int:
 
 @pytest.mark.parametrize("with_library", [False, True])
 def test_a_stop_between_clone_and_exec(with_library: bool) -> None:
-    """As by a key on the terminal. The guard stops too, is continued, and reports an exec only when it has been."""
+    """As by a key on the terminal. The guard stops too, and can be continued. It reports no exec
+    before there is one."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     options = f"--control {theirs.fileno()}" if with_library else ""
     held: list[int] = []

@@ -55,7 +55,7 @@ def test_each_is_forwarded_once(start: Start) -> None:
 
 
 def test_the_value_of_sigqueue_is_kept(start: Start) -> None:
-    """Real-time ones in the order they were sent; sigqueue(3) by the shell's kill -q where procps has it."""
+    """Real-time ones in the order they were sent; by kill -q where procps has it."""
     needs(
         subprocess.run(
             ["sh", "-c", "command -v /bin/kill >/dev/null && /bin/kill -q 1 -0 $$"], capture_output=True, check=False
@@ -114,7 +114,8 @@ def test_no_room_to_queue_signals(start: Start) -> None:
         f"""
 import resource
 resource.setrlimit(RLIMIT_SIGPENDING, (0, 0))
-process = subprocess.Popen([{GUARD!r}, '--grace', '0.2', sys.executable, '-c', {"from actors import *" + LISTENER + "while True: say('got', int(signal.sigwait(ALL)))"!r}])
+code = {"from actors import *" + LISTENER + "while True: say('got', int(signal.sigwait(ALL)))"!r}
+process = subprocess.Popen([{GUARD!r}, '--grace', '0.2', sys.executable, '-c', code])
 say('monitor', process.pid)
 forever()
 """

@@ -152,7 +152,13 @@ def test_a_hangup_reaches_the_command_once(terminals: list[Terminal], tmp_path: 
     """The guard leads the session: the kernel tells only the leader."""
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
-    code = f"import os, signal\nsignal.signal(signal.SIGHUP, lambda *_: os.write({writing}, b'H'))\nsignal.signal(signal.SIGUSR1, lambda *_: os._exit(3))\nos.write({writing}, b'R')\nwhile True: signal.pause()"
+    code = f"""
+import os, signal
+signal.signal(signal.SIGHUP, lambda *_: os.write({writing}, b'H'))
+signal.signal(signal.SIGUSR1, lambda *_: os._exit(3))
+os.write({writing}, b'R')
+while True: signal.pause()
+"""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [GUARD, sys.executable, "-S", "-c", code], stdin=slave, stdout=slave, stderr=slave, pass_fds=[writing],
@@ -176,9 +182,8 @@ SHELLS = [["bash", "--norc", "--noprofile", "-i"], ["sh", "-i"]]
 def test_ctrl_z_and_fg(terminals: list[Terminal], shell: list[str]) -> None:
     terminals.append(terminal := Terminal(*shell))
     terminal.see(r"\$ ")
-    terminal.type(
-        f'PS1=\'% \'; {GUARD} sh -c \'trap "echo got int; exit 9" INT; echo "<ready>"; while read line; do echo "<$line>"; done\'\n'
-    )
+    echo = 'trap "echo got int; exit 9" INT; echo "<ready>"; while read line; do echo "<$line>"; done'
+    terminal.type(f"PS1='% '; {GUARD} sh -c '{echo}'\n")
     terminal.see("<ready>")
     for word in "one", "two":
         terminal.type("\x1a")
