@@ -1,10 +1,10 @@
 """Starting a program as CPython's ``fork_exec`` does, with the child bound to this process.
 
 subprocess, asyncio and multiprocessing start programs by ``_posixsubprocess.fork_exec``. A bound
-start does what that does, by one of two roads:
+start does what that does, in one of two ways:
 
-- the extension's (c_src/spawn/fork_exec.c), which copies no memory;
-- CPython's own ``fork_exec`` with the binding in its ``preexec_fn``: if the caller has a
+- by the extension (c_src/spawn/fork_exec.c), which copies no memory;
+- by CPython's own ``fork_exec`` with the binding in its ``preexec_fn``: if the caller has a
   ``preexec_fn``, if another package has replaced ``fork_exec``, and where nothing is compiled.
 """
 
@@ -88,7 +88,7 @@ _PREEXEC_FN = Arguments._fields.index("preexec_fn")
 _PREEXEC_FN_OF_THIS_PYTHON = _OF_THIS_PYTHON.index("preexec_fn")
 
 # Starts the child. Takes how it is bound, and the lifeline that it holds (-1: none).
-Road = Callable[[Binding, Arguments, int], int]
+StartChild = Callable[[Binding, Arguments, int], int]
 
 
 def from_cpython(arguments: "tuple[Any, ...]") -> "tuple[Any, ...]":
@@ -146,13 +146,13 @@ class Start:
         # The kernel's parent of a child made by CPython is this thread. If it may end before the
         # process does, a lifeline follows the process. The extension needs none for that.
         thread_may_end = not fast and not on_main_thread()
-        road: Road = self._by_extension if fast else self._by_preexec_fn
+        start_child: StartChild = self._by_extension if fast else self._by_preexec_fn
         if binding.guard is not None:
-            return self._guarded(binding.guard, given, road, thread_may_end)
+            return self._guarded(binding.guard, given, start_child, thread_may_end)
         if binding.group:
             given = given.leading_a_group()
         with lifeline_if(binding.group or exec_unbinds or thread_may_end) as lifeline:
-            return road(binding, given.keeping(lifeline), lifeline)
+            return start_child(binding, given.keeping(lifeline), lifeline)
 
     def end(self) -> bool:
         """End what was started; with a group, all of it. False: there was nothing to end."""
@@ -179,7 +179,7 @@ class Start:
         bind = BindInChild(binding, lifeline, given.preexec_fn, process_group)
         return self.original(*given._replace(preexec_fn=bind).for_cpython())
 
-    def _guarded(self, terms: GuardTerms, given: Arguments, road: Road, thread_may_end: bool) -> int:
+    def _guarded(self, terms: GuardTerms, given: Arguments, start_child: StartChild, thread_may_end: bool) -> int:
         """Start the guard, and wait until it has started the program. Returns the guard's PID.
 
         The guard follows this process by a lifeline. One that lingers does so by a pidfd, as an
@@ -207,7 +207,7 @@ class Start:
                     options += ["--close", str(fd)]
                 args = ["pdeathsig-run", *options, "--", *given.args]
                 changed = given.keeping(control, lifeline, *inherited)._replace(args=args, executables=[path])
-                handle.pid = road(Binding(SIGKILL), changed, lifeline if thread_may_end else -1)
+                handle.pid = start_child(Binding(SIGKILL), changed, lifeline if thread_may_end else -1)
             self.pids[:] = [handle.pid]
             error = handle.wait_for_start()
             if error:
