@@ -167,6 +167,11 @@ enum report { STARTED = 1, EXEC_FAILED = 2, GUARD_FAILED = 3 };
 bool report(const struct guard *guard, enum report what, int value); /* false: it cannot be told */
 int read_request(const struct guard *guard); /* a signal for the command; 0: none; -1: no more */
 
+/* ... and those that report a failure, to the library or on stderr, and exit. */
+_Noreturn void fail(const struct guard *guard, int error, const char *what);
+void prctl_or_fail(const struct guard *guard, int option, long value);
+long map_or_fail(const struct guard *guard, size_t size, int flags);
+
 /* command.c */
 void receive_executables(struct guard *guard);
 void note_early_signals(struct guard *guard);
@@ -209,8 +214,5 @@ const char *error_text(int error);
 _Noreturn void exit_with(int status);
 _Noreturn void exit_like(const siginfo_t *end);
 /* Before the command is started. */
-_Noreturn void fail(const struct guard *guard, int error, const char *what);
-void prctl_or_fail(const struct guard *guard, int option, long value);
-long map_or_fail(const struct guard *guard, size_t size, int flags);
 
 #endif

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* A message is a carrier signal with this si_code, which neither kill(2) nor sigqueue(3) gives to a
  * signal. Its value holds the fields, from the lowest bit on: kind, signal, PID, number of the
@@ -108,4 +109,27 @@ int read_request(const struct guard *guard)
     if (length == 0 || (length < 0 && length != -EAGAIN && length != -EINTR))
         return -1;
     return length == sizeof packet && packet.value > 0 && packet.value <= LAST_SIGNAL ? packet.value : 0;
+}
+
+void fail(const struct guard *guard, int error, const char *what)
+{
+    report(guard, GUARD_FAILED, error);
+    if (guard->options.control < 0)
+        print_line(STDERR_FILENO, what, ": ", error_text(error), NULL);
+    exit_with(NOT_STARTED);
+}
+
+void prctl_or_fail(const struct guard *guard, int option, long value)
+{
+    long r = sys5(SYS_prctl, option, value, 0, 0, 0);
+    if (r < 0)
+        fail(guard, (int)-r, "prctl");
+}
+
+long map_or_fail(const struct guard *guard, size_t size, int flags)
+{
+    long at = sys6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+    if (at < 0 && at > -4096)
+        fail(guard, (int)-at, "mmap");
+    return at;
 }

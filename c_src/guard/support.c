@@ -169,26 +169,3 @@ void exit_like(const siginfo_t *end)
     set_mask(~signal_bit(sig));
     exit_with(128 + sig); /* the kernel spares PID 1 of a namespace what it sends itself */
 }
-
-void fail(const struct guard *guard, int error, const char *what)
-{
-    report(guard, GUARD_FAILED, error);
-    if (guard->options.control < 0)
-        print_line(STDERR_FILENO, what, ": ", error_text(error), NULL);
-    exit_with(NOT_STARTED);
-}
-
-void prctl_or_fail(const struct guard *guard, int option, long value)
-{
-    long r = sys5(SYS_prctl, option, value, 0, 0, 0);
-    if (r < 0)
-        fail(guard, (int)-r, "prctl");
-}
-
-long map_or_fail(const struct guard *guard, size_t size, int flags)
-{
-    long at = sys6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
-    if (at < 0 && at > -4096)
-        fail(guard, (int)-at, "mmap");
-    return at;
-}
