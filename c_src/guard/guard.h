@@ -167,7 +167,8 @@ enum report { STARTED = 1, EXEC_FAILED = 2, GUARD_FAILED = 3 };
 bool report(const struct guard *guard, enum report what, int value); /* false: it cannot be told */
 int read_request(const struct guard *guard); /* a signal for the command; 0: none; -1: no more */
 
-/* ... and those that report a failure, to the library or on stderr, and exit. */
+/* ... and those that report a failure, to the library or on stderr, and exit: before the command
+ * is started. */
 _Noreturn void fail(const struct guard *guard, int error, const char *what);
 void prctl_or_fail(const struct guard *guard, int option, long value);
 long map_or_fail(const struct guard *guard, size_t size, int flags);
@@ -213,6 +214,5 @@ void warn(const struct guard *guard, const char *a, const char *b, const char *c
 const char *error_text(int error);
 _Noreturn void exit_with(int status);
 _Noreturn void exit_like(const siginfo_t *end);
-/* Before the command is started. */
 
 #endif
