@@ -232,8 +232,8 @@ def test_a_replacement_of_cpython_s_function_is_called(monkeypatch: pytest.Monke
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="^sig: "):
         pdeathsig.install(1000)
-    with pytest.raises(TypeError, match="^sig: "):
-        pdeathsig.install("TERM")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="^sig: "):
+        pdeathsig.install("TERMINATE")
     with pytest.raises(ValueError, match="^sig: to a group only"):
         pdeathsig.install(15, scope="group")
     with pytest.raises(ValueError, match="^scope: "):

@@ -228,7 +228,7 @@ def test_the_caller_and_its_ancestors_are_refused(target: int) -> None:
         ({"target": "1"}, "target"),
         ({"target": None}, "target"),
         ({"target": True}, "target"),
-        ({"target": 2**30, "sig": "TERM"}, "sig"),
+        ({"target": 2**30, "sig": "TERMINATE"}, "sig"),
         ({"target": 2**30, "sig": 0}, "sig"),
         ({"target": 2**30, "grace": None}, "grace"),
         ({"target": 2**30, "grace": -1}, "grace"),

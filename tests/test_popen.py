@@ -355,7 +355,7 @@ print('fine')
         ({"pdeathsig": 0}, "pdeathsig", ValueError),
         ({"pdeathsig": 1000}, "pdeathsig", ValueError),
         ({"pdeathsig": -9}, "pdeathsig", ValueError),
-        ({"pdeathsig": "KILL"}, "pdeathsig", TypeError),
+        ({"pdeathsig": "KILLED"}, "pdeathsig", ValueError),
         ({"pdeathsig": True}, "pdeathsig", TypeError),
         ({"scope": "tribe"}, "scope", ValueError),
         ({"scope": None}, "scope", ValueError),

@@ -347,7 +347,7 @@ print(p.communicate()[0].decode())
         ({"grace": "1"}, TypeError, "grace"),
         ({"grace": True}, TypeError, "grace"),
         ({"scope": "tree", "pdeathsig": 99}, ValueError, "pdeathsig"),
-        ({"scope": "tree", "pdeathsig": "TERM"}, TypeError, "pdeathsig"),
+        ({"scope": "tree", "pdeathsig": "TERMINATE"}, ValueError, "pdeathsig"),
     ],
 )
 def test_bad_arguments_are_named(options: dict[str, Any], error: type[Exception], argument: str) -> None:

@@ -145,7 +145,7 @@ except subprocess.SubprocessError as error:
     assert tree.line() == ""
 
 
-@pytest.mark.parametrize(("arguments", "error"), [((0,), ValueError), (("KILL",), TypeError), ((9, 9), TypeError)])
+@pytest.mark.parametrize(("arguments", "error"), [((0,), ValueError), (("KILLED",), ValueError), ((9, 9), TypeError)])
 def test_bad_argument_is_named(arguments: tuple[object, ...], error: type[Exception]) -> None:
     with pytest.raises(error, match="^(sig|then): "):
         pdeathsig.preexec(*arguments)  # type: ignore[arg-type]

@@ -8,15 +8,37 @@ SCOPES = ("child", "group", "tree")
 ANCESTORS_MAX = 32
 GRACE_MAX = 10 * 365 * 86400.0  # seconds
 _ALIASES = ("SIGCLD", "SIGIOT", "SIGPOLL")
+# By default these are ignored, or stop a process: sent one of them, it would live on.
+_END_NO_PROCESS = frozenset(
+    getattr(_signal, name)
+    for name in ("SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH")
+)
+_FORMS = "give a name such as 'TERM' or 'SIGTERM', or a number"
 
 
 def check_signal(sig: object, name: str = "sig") -> int:
-    """Return ``sig`` as a plain signal number. Raises TypeError or ValueError naming ``name``."""
-    if not isinstance(sig, int) or isinstance(sig, bool):
-        raise TypeError(f"{name}: a signal number, not {type(sig).__name__}")
-    if sig not in _signal.valid_signals():
-        raise ValueError(f"{name}: {int(sig)} is not a signal number that can be sent here")
-    return int(sig)
+    """Return the number of a signal that is given by name, in any case, or by number.
+
+    Raises TypeError or ValueError, which name the argument ``name``, also for a signal that ends no
+    process.
+    """
+    number = _signal_number(sig) if isinstance(sig, str) else sig
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{name}: a signal, not {type(sig).__name__}; {_FORMS}")
+    if number not in _signal.valid_signals():
+        raise ValueError(f"{name}: {sig!r} is not a signal that can be sent here; {_FORMS}")
+    if number in _END_NO_PROCESS:
+        raise ValueError(f"{name}: {sig!r} ends no process; give one that does, such as 'TERM' or 'KILL'")
+    return int(number)
+
+
+def _signal_number(name: str) -> int:
+    """0: there is no signal of that name."""
+    if name.isascii() and name.isdigit():
+        return int(name[:9])
+    full = name.upper() if name.upper().startswith("SIG") else f"SIG{name.upper()}"
+    number = 0 if full.startswith("SIG_") else getattr(_signal, full, 0)
+    return number if isinstance(number, int) else 0
 
 
 def check_scope(scope: object) -> None:

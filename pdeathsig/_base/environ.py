@@ -1,6 +1,7 @@
 """What our variables in the environment mean.
 
-``PDEATHSIG``: ``KILL``, ``SIGTERM``, ``15``, ``TERM:5``; ``0`` or empty: off.
+``PDEATHSIG``: ``KILL``, ``SIGTERM``, ``15``, ``TERM:5``; ``0``, ``off``, ``no``, ``false`` or
+empty: off.
 ``PDEATHSIG_ANCESTORS``: a number of ancestors; empty: 1, the parent.
 ``PDEATHSIG_SCOPE``: how far a member binds programs that do not arm themselves.
 ``PDEATHSIG_QUIET``: no line on stderr before a death.
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 ANCESTORS = "PDEATHSIG_ANCESTORS"
-OFF = ("", "0")
-# By default these are ignored, or stop a process: armed with one, it would live on.
-_HARMLESS = ("SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH")
+_OFF = ("", "0", "off", "no", "false")
+_ON = ("1", "on", "yes", "true")  # which signal, they do not say; and 1 would be SIGHUP
 
 # State of this process: why PDEATHSIG, though set, is not followed; empty: it is, or is not set.
 ignored_because = ""
@@ -42,14 +42,19 @@ def untrusted_reason() -> str:
 def parse(value: str) -> "tuple[int, float | None]":
     """Signal number and grace in seconds of a ``PDEATHSIG``. Raises ValueError."""
     name, colon, seconds = value.partition(":")
-    sig = check_signal(_signal_number(name))
-    if signal_name(sig) in _HARMLESS:
-        raise ValueError(f"sig: {name!r} ends no process")
+    if name.lower() in _ON:
+        raise ValueError("it does not say which signal; write KILL, TERM, TERM:5 (seconds to SIGKILL), or 0 for off")
+    sig = check_signal(name)
     try:
         grace = float(seconds) if colon else None
     except ValueError:
         raise ValueError(f"grace: {seconds!r} is not a number of seconds") from None
     return sig, check_grace(grace, sig)
+
+
+def is_off(value: "str | None") -> bool:
+    """Whether a variable of ours says so: unset, empty, ``0``, ``off``, ``no``, ``false``."""
+    return value is None or value.lower() in _OFF
 
 
 def scope() -> str:
@@ -77,7 +82,7 @@ def death_notice(parent: int, sig: int, grace: "float | None", distance: int = 1
     :param parent: PID of the process that is gone; 0: the parent, outside this PID namespace.
     :param distance: which ancestor that is; 1: the parent.
     """
-    if os.environ.get("PDEATHSIG_QUIET", "0") not in OFF and not untrusted_reason():
+    if not is_off(os.environ.get("PDEATHSIG_QUIET")) and not untrusted_reason():
         return b""
     gone = f"parent {parent}" if parent else "the parent outside this PID namespace"
     gone = f"ancestor {parent} (number {distance})" if distance > 1 else gone
@@ -113,16 +118,3 @@ def is_resource_tracker(argv: "Any") -> bool:
         return False
     code = arguments[arguments.index("-c") + 1]
     return code.startswith("from ") and ".resource_tracker import main" in code.partition(";")[0]
-
-
-def _signal_number(name: str) -> int:
-    if name.isascii() and name.isdigit():
-        return int(name)
-    import _signal
-
-    full = name.upper()
-    full = full if full.startswith("SIG") else f"SIG{full}"
-    number = getattr(_signal, full, None)
-    if not isinstance(number, int) or full.startswith("SIG_"):
-        raise ValueError(f"sig: {name!r} is not a signal's name or number")
-    return number

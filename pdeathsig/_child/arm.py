@@ -15,7 +15,7 @@ armed_ancestors: "tuple[int, ...]" = ()  # PIDs above the parent
 
 
 def arm(
-    sig: int = SIGKILL,
+    sig: "int | str" = SIGKILL,
     *,
     grace: "float | None" = None,
     parent: "Literal['process', 'thread'] | int" = "process",
@@ -28,8 +28,8 @@ def arm(
     at once, as the kernel would have. Arm after dropping privileges, never before: the kernel
     forgets the setting when credentials change (``status()`` shows it).
 
-    :param sig: a signal number. An inherited SIG_IGN or a blocked mask, which would keep it from
-        having an effect, is undone.
+    :param sig: a signal, by number or name (``"TERM"``, ``"SIGTERM"``). An inherited SIG_IGN or
+        a blocked mask, which would keep it from having an effect, is undone.
     :param grace: seconds between ``sig`` and SIGKILL, which then comes whatever Python is doing.
         None: never.
     :param parent: ``"process"``: the process that started this one; that only a thread of it exits

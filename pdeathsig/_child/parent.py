@@ -115,7 +115,7 @@ def choose_parent() -> Parent:
         return Parent(watch=fork.daemon_bound_to)
     if native.lib.pds_parent_source():
         return _by_signal(kernel_parent, FORK)
-    in_family = os.environ.get("PDEATHSIG", "0") not in environ.OFF and TOKENS in os.environ
+    in_family = TOKENS in os.environ and not environ.is_off(os.environ.get("PDEATHSIG"))
     if in_family and not environ.untrusted_reason():
         found = _by_token(kernel_parent)
         if found is not None:

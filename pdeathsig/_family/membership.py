@@ -32,11 +32,11 @@ def start() -> None:
 def follow() -> None:
     """Arm this process and its family as ``PDEATHSIG`` says. A bad value ends the program."""
     value = os.environ.get("PDEATHSIG", "")
-    environ.ignored_because = environ.untrusted_reason() if value not in environ.OFF else ""
+    environ.ignored_because = "" if environ.is_off(value) else environ.untrusted_reason()
     if environ.ignored_because:
         _forget_if_secure()
         return
-    if value in environ.OFF:
+    if environ.is_off(value):
         os.environ.pop(parent.TOKENS, None)  # a process that leaves the family leaves with all below
         return
     if environ.is_resource_tracker(sys.orig_argv):

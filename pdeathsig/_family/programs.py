@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._base.checks import SIGKILL
-from .._base.environ import is_resource_tracker
+from .._base.environ import is_off, is_resource_tracker
 from .._child.fork import parent_pid
 from .._spawn import fork_exec as bound_fork_exec
 from .._spawn import guard_command, os_functions
@@ -20,7 +20,6 @@ from .._spawn.binding import DEFAULT_GRACE, Binding, choose_binding
 if TYPE_CHECKING:
     from .hooks import Terms
 
-_OFF = (b"", b"0")
 # Other values than this process's may make Python look for its packages elsewhere.
 _SITE_VARIABLES = (b"PYTHONHOME", b"PYTHONNOUSERSITE")
 # Options of Python: without site, or perhaps without the site-packages that pdeathsig is in.
@@ -74,7 +73,8 @@ def program_binding(
     """
     argv = [os.fsdecode(argument) for argument in args]
     variables = _variables(env)
-    if is_resource_tracker(argv) or variables.get(b"PDEATHSIG") in _OFF:
+    leaves = b"PDEATHSIG" in variables and is_off(os.fsdecode(variables[b"PDEATHSIG"]))
+    if leaves or is_resource_tracker(argv):
         return None
     arms_itself = terms.arms_at_start and _is_this_python(argv, executables, variables)
     if arms_itself or not _guard_is_built():

@@ -32,7 +32,7 @@ class Ended(NamedTuple):
     SIGKILL has not ended within 5 s, as they wait in the kernel (state D)."""
 
 
-def kill_tree(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> Ended:
+def kill_tree(target: "HasPid | int", sig: "int | str" = SIGTERM, grace: float = 5) -> Ended:
     """End a process and all below it, now, and wait until they are gone.
 
     All of them are stopped first, so that none escapes by forking. Then each gets ``sig``, and goes
@@ -50,7 +50,8 @@ def kill_tree(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> E
     :param target: a ``subprocess.Popen``, a Process of asyncio, multiprocessing or psutil, or a
         PID. Of an object that says that it has ended, the PID may be another's: nothing is done. A
         mere PID is believed.
-    :param sig: a signal number. With SIGKILL there is no grace.
+    :param sig: a signal, by number or name (``"TERM"``, ``"SIGTERM"``). With SIGKILL there is no
+        grace.
     :param grace: seconds between ``sig`` and SIGKILL; 0: none.
 
     Returns an ``Ended``. Raises ProcessLookupError if there is no process with that PID; TypeError
@@ -81,7 +82,7 @@ def kill_tree(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> E
         top.reap()
 
 
-def kill_group(target: "HasPid | int", sig: int = SIGTERM, grace: float = 5) -> Ended:
+def kill_group(target: "HasPid | int", sig: "int | str" = SIGTERM, grace: float = 5) -> Ended:
     """End the process group of a process, now, and wait until its members are gone.
 
     All get ``sig`` at once, and go on if they were stopped. What still lives when the grace is over

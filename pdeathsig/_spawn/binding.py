@@ -39,7 +39,7 @@ def choose_binding(
     Raises TypeError or ValueError that names the argument; FileNotFoundError if a guard is needed
     and was not built; NotImplementedError where this is not Linux.
     """
-    if pdeathsig == SIGKILL and scope == "child" and grace is None and type(pdeathsig) is not bool and native.backend:
+    if pdeathsig is KILL and scope == "child" and grace is None and native.backend:
         return _DEFAULT_BINDING
     check_scope(scope)
     if pdeathsig is None:
@@ -48,18 +48,16 @@ def choose_binding(
         if grace is not None:
             raise ValueError("grace: there is no signal that it would follow with pdeathsig=None")
         return None
-    if not isinstance(pdeathsig, int) or isinstance(pdeathsig, bool):
-        raise TypeError(f"{name}: a signal number or None, not {type(pdeathsig).__name__}")
-    check_signal(pdeathsig, name)
+    sig = pdeathsig if pdeathsig is KILL else check_signal(pdeathsig, name)
     native.require_linux("Popen()")
     if scope == "tree" or grace is not None:
-        return _guarded_binding(pdeathsig, scope, grace, name, linger)
-    if scope == "group" and pdeathsig != SIGKILL:
+        return _guarded_binding(sig, scope, grace, name, linger)
+    if scope == "group" and sig != SIGKILL:
         raise ValueError(
-            f"{name}: to a group only SIGKILL, not {int(pdeathsig)}; scope='child' can send any signal, and with "
+            f"{name}: to a group only SIGKILL, not {int(sig)}; scope='child' can send any signal, and with "
             "grace= so can the others"
         )
-    return Binding(int(pdeathsig), scope == "group")
+    return Binding(int(sig), scope == "group")
 
 
 def _guarded_binding(sig: int, scope: Any, grace: Any, name: str, linger: bool) -> Binding:

@@ -40,7 +40,7 @@ def executable() -> str:
 
 def guarded(
     argv: "Sequence[Any]",
-    sig: int = _signal.SIGTERM,
+    sig: "int | str" = _signal.SIGTERM,
     grace: "float | None" = 5,
     scope: "Scope" = "tree",
     parent: "int | Literal['process'] | None" = "process",
@@ -53,7 +53,7 @@ def guarded(
     ``sig``, and SIGKILL ``grace`` seconds later.
 
     :param argv: the program, looked for in PATH as by execvp(3), and its arguments.
-    :param sig: a signal number.
+    :param sig: a signal, by number or name (``"TERM"``, ``"SIGTERM"``).
     :param grace: seconds; None: SIGKILL follows at once.
     :param scope: ``"tree"``: all that is below, also after setsid(2) and double forks.
         ``"group"``: what is in the process group that the command starts in.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _binding: "Binding | None" = None
 
 
-def install(sig: int = KILL, *, scope: "Scope" = "child", grace: "float | None" = None) -> None:
+def install(sig: "int | str" = KILL, *, scope: "Scope" = "child", grace: "float | None" = None) -> None:
     """Bind every child that this process starts from now on.
 
     The child gets ``sig`` when this process dies. Bound is what subprocess, asyncio and
@@ -51,7 +51,7 @@ def install(sig: int = KILL, *, scope: "Scope" = "child", grace: "float | None" 
     In a ``PDEATHSIG`` family these terms replace the family's, in this process and in those that it
     forks.
 
-    :param sig: a signal number.
+    :param sig: a signal, by number or name (``"TERM"``, ``"SIGTERM"``).
     :param scope: as in ``Popen``. But with ``"tree"``, what a program leaves behind when it ends,
         such as a server that it started in the background, lives as long as this process does.
         With a guard, the ``pid`` that callers see is the guard's. The guard passes signals on, and

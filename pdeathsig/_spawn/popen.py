@@ -25,8 +25,8 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
     Every argument, attribute and error is that of ``subprocess.Popen``. These arguments are added,
     by keyword only:
 
-    :param pdeathsig: the signal number that the child gets when this process dies, whichever thread
-        called. None: none. If the child would inherit the signal ignored or blocked, that is
+    :param pdeathsig: the signal, by number or name, that the child gets when this process dies,
+        whichever thread called. None: none. If the child would inherit the signal ignored or blocked, that is
         undone. Armed after ``user=``, ``group=`` and ``extra_groups=``; the exec of a set-user-ID
         or set-group-ID program undoes it.
     :param scope: what dies with this process.
@@ -62,7 +62,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
     def __init__(
         self,
         *args: Any,
-        pdeathsig: "int | None" = KILL,
+        pdeathsig: "int | str | None" = KILL,
         scope: "Scope" = "child",
         grace: "float | None" = None,
         **kwargs: Any,

@@ -27,7 +27,8 @@ class preexec:  # noqa: N801 - used as a function
     callable by fork may use it too. subprocess calls it after ``user=``, ``group=`` and
     ``extra_groups=``, which would undo the setting.
 
-    :param sig: a signal number. If the child would ignore or block it, that is undone.
+    :param sig: a signal, by number or name (``"TERM"``, ``"SIGTERM"``). If the
+        child would ignore or block it, that is undone.
     :param then: another ``preexec_fn``, called first: it may change credentials.
 
     Warns with RuntimeWarning on a thread other than the main one. The kernel's setting follows the
@@ -42,7 +43,7 @@ class preexec:  # noqa: N801 - used as a function
 
     __slots__ = ("_arm", "sig", "then")
 
-    def __init__(self, sig: int = SIGKILL, then: "Callable[[], Any] | None" = None) -> None:
+    def __init__(self, sig: "int | str" = SIGKILL, then: "Callable[[], Any] | None" = None) -> None:
         native.require_linux("preexec()")
         self.sig = check_signal(sig)
         if then is not None and not callable(then):
