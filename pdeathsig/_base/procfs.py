@@ -116,9 +116,13 @@ def may_read_environment(pid: int) -> bool:
 
 
 def last_pid() -> "int | None":
-    """The PID or thread ID that this PID namespace has given out last, proc_loadavg(5)."""
-    words = _text("/proc/loadavg").split()
-    return int(words[-1]) if words and words[-1].isdigit() else None
+    """The PID or thread ID that this PID namespace has given out last, proc_sys_kernel(5).
+
+    None: the kernel is built without CONFIG_CHECKPOINT_RESTORE. (/proc/loadavg has the number too.
+    But lxcfs mounts a file there that lags behind.)
+    """
+    text = _text("/proc/sys/kernel/ns_last_pid")
+    return int(text) if text else None
 
 
 def has_random_addresses() -> bool:

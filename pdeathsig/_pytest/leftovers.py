@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._base import native, procfs
@@ -50,31 +51,23 @@ def _kill(leftovers: "list[Leftover]") -> None:
     reap(objects, pids)
     for one in leftovers:
         if one.process.parent == os.getpid():
-            try:
+            with suppress(ChildProcessError):
                 os.waitpid(one.pid, os.WNOHANG)
-            except ChildProcessError:
-                pass
 
 
 def _send_sigkill(leftovers: "list[Leftover]") -> None:
     """Kill them and all below, and wait for their end.
 
-    Without the compiled extension only they are killed. What they start meanwhile is found and
-    killed in the next round.
+    Without the compiled extension only they are killed, by PIDs compared with their start time.
+    What they start meanwhile is found and killed in the next round.
     """
     if native.backend == "compiled":
         tree.end_now(one.identity for one in leftovers)
         return
     for one in leftovers:
-        try:
-            pidfd = native.pidfd_open(one.pid)
-            try:
-                if procfs.lives(*one.identity):
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            finally:
-                os.close(pidfd)
-        except OSError:  # it has ended, or may not be killed
-            pass
+        with suppress(OSError):  # it has ended, or may not be killed
+            if procfs.lives(*one.identity):
+                os.kill(one.pid, signal.SIGKILL)
     until = time.monotonic() + PATIENCE
     while any(procfs.lives(*one.identity) for one in leftovers) and time.monotonic() < until:
         time.sleep(_PAUSE)

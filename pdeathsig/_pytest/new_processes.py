@@ -1,12 +1,11 @@
 """Find the processes that have been started since the last scan.
 
-/proc/loadavg tells the last PID that the kernel gave out. So a scan reads only the PIDs since the
-last scan. Where that is not possible, it reads all of /proc.
+The kernel tells the last PID that it gave out. So a scan reads only the PIDs since the last scan.
+Where that is not possible, it reads all of /proc.
 """
 
 import fcntl
 import os
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -22,58 +21,52 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class NewProcesses:
-    """Remembers the last scan. A process in the middle of fork or exec is read again later."""
+    """Remembers the last scan, and the PIDs that were in the middle of fork or exec."""
 
     def __init__(self) -> None:
-        self._read_last_pid = procfs.last_pid if _last_pid_is_current() else lambda: None
         self._last_pid: "int | None" = None
-        self._time = 0.0
+        self._time = 0.0  # since boot
         self._unfinished: "list[int]" = []
 
     def scan(self) -> "dict[int, procfs.Process]":
         """Return the processes since the last scan; threads too, as their IDs are PIDs."""
-        return self._read_new() if self._may_find_some() else {}
-
-    def scan_until_stable(self) -> "Iterator[dict[int, procfs.Process]]":
-        """Scan until no fork and no exec is under way, and none has begun during the scan."""
-        if not self._may_find_some():
-            return
-        until = time.monotonic() + _FORK_OR_EXEC
-        yield self._read_new()
-        while (self._unfinished or self._read_last_pid() != self._last_pid) and time.monotonic() < until:
-            os.sched_yield()
-            yield self._read_new()
-        # What is left without an entry in /proc is the number of a session.
-        self._unfinished = [pid for pid in self._unfinished if procfs.read(pid) is not None]
-
-    def scan_again(self, pid: int, before: procfs.Process) -> None:
-        """Read this process in the next scan too, if an exec has begun since it was read."""
-        now = procfs.read(pid)
-        if now is not None and now.start == before.start and (now.image != before.image or not now.has_code):
-            self._unfinished.append(pid)
-
-    def _may_find_some(self) -> bool:
-        last_pid = self._read_last_pid()
-        return last_pid is None or last_pid != self._last_pid or bool(self._unfinished)
-
-    def _read_new(self) -> "dict[int, procfs.Process]":
-        last_pid, now = self._read_last_pid(), time.clock_gettime(time.CLOCK_BOOTTIME)
-        pids = self._pids_since(last_pid, now)
-        earliest = 0
+        last_pid, now = procfs.last_pid(), time.clock_gettime(time.CLOCK_BOOTTIME)
+        if last_pid is not None and last_pid == self._last_pid and not self._unfinished:
+            return {}
+        pids, earliest = self._pids_since(last_pid, now), 0
         if pids is None:
             pids, earliest = procfs.numbers("/proc"), int(self._time * _TICKS) - 2
         self._last_pid, self._time, self._unfinished = last_pid, now, []
         new = {}
         for pid in pids:
             process = procfs.read(pid)
-            if process is None:
-                if _is_being_forked(pid):
-                    self._unfinished.append(pid)
-            elif process.start >= earliest:
-                if _is_in_exec(pid, process):
-                    self._unfinished.append(pid)
+            if process is not None and process.start >= earliest:
                 new[pid] = process
+            elif process is None and _is_being_forked(pid):
+                self._unfinished.append(pid)
         return new
+
+    def scan_until_stable(self) -> "Iterator[dict[int, procfs.Process]]":
+        """Scan until no fork and no exec is under way, and none has begun during the scan."""
+        until = time.monotonic() + _FORK_OR_EXEC
+        yield self.scan()
+        while (self._unfinished or procfs.last_pid() != self._last_pid) and time.monotonic() < until:
+            os.sched_yield()
+            yield self.scan()
+        # What is left without an entry in /proc is the number of a session.
+        self._unfinished = [pid for pid in self._unfinished if procfs.read(pid) is not None]
+
+    def scan_again(self, pid: int, before: procfs.Process) -> None:
+        """Read this process in the next scan too, if it was or is in the middle of exec.
+
+        Its environment is then still being written. A kernel thread, a child of 2 or 0, looks the
+        same. So does a process that we may not inspect.
+        """
+        now = procfs.read(pid)
+        if now is None or now.start != before.start or (before.has_code and now.has_code and now.image == before.image):
+            return
+        if now.parent not in (0, 2) and procfs.may_read_environment(pid):
+            self._unfinished.append(pid)
 
     def _pids_since(self, last_pid: "int | None", now: float) -> "list[int] | None":
         """Return the PIDs given out since the last scan; None: unknown, or too many."""
@@ -82,15 +75,6 @@ class NewProcesses:
         if not 0 <= last_pid - self._last_pid <= _MOST_PIDS:
             return None
         return [*self._unfinished, *range(self._last_pid + 1, last_pid + 1)]
-
-
-def _last_pid_is_current() -> bool:
-    """Return False where /proc/loadavg is a file that lags behind, as lxcfs mounts one."""
-    thread = threading.Thread(target=int)
-    thread.start()
-    thread.join()
-    last_pid = procfs.last_pid()
-    return last_pid is not None and last_pid >= (thread.native_id or 0)
 
 
 def _is_being_forked(pid: int) -> bool:
@@ -111,11 +95,3 @@ def _is_being_forked(pid: int) -> bool:
     except PermissionError:
         pass
     return False
-
-
-def _is_in_exec(pid: int, process: procfs.Process) -> bool:
-    """Return whether its environment is still being written.
-
-    A kernel thread, a child of 2 or 0, looks the same. So does a process that we may not inspect.
-    """
-    return not process.has_code and process.parent not in (0, 2) and procfs.may_read_environment(pid)

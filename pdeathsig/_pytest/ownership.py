@@ -45,11 +45,6 @@ class Leftover(NamedTuple):
         return self.pid, self.process.start
 
 
-class _Owned(NamedTuple):
-    start: int
-    owner: Owner
-
-
 class OwnedProcesses:
     """The processes of this session, with their owners. Each new owner begins with a scan."""
 
@@ -58,7 +53,7 @@ class OwnedProcesses:
         us = procfs.read(self.pid)
         assert us is not None
         self._mark = Mark(self.pid, us.start)
-        self._owned: "dict[int, _Owned]" = {}
+        self._owned: "dict[tuple[int, int], Owner]" = {}  # by PID and start time
         self._default_owner = Owner("the session")  # of what is started between tests
         self._current = [self._default_owner]  # the last one is the current owner
         self._owners: "dict[int, Owner]" = {}  # by number: a mark counts while its owner is here
@@ -91,7 +86,7 @@ class OwnedProcesses:
 
     def has_any_of(self, owners: "Iterable[Owner]") -> bool:
         """Return whether a scan has found a process of these owners; usually it has not."""
-        return any(known.owner in owners for known in self._owned.values())
+        return any(owner in owners for owner in self._owned.values())
 
     def scan(self) -> None:
         self._adopt(self._new.scan())
@@ -104,22 +99,26 @@ class OwnedProcesses:
     def find_leftovers(self, owners: "Iterable[Owner]") -> "list[Leftover]":
         self.scan_until_stable()
         leftovers = []
-        for pid, known in list(self._owned.items()):
-            if known.owner not in owners:
+        for (pid, start), owner in list(self._owned.items()):
+            if owner not in owners:
                 continue
             process = procfs.read(pid)
-            if process is None or process.start != known.start or not process.alive:
-                del self._owned[pid]
+            if process is None or process.start != start or not process.alive:
+                del self._owned[pid, start]
             elif pid in shared_pids() or environ.is_resource_tracker(procfs.command(pid)):
-                self._owned[pid] = _Owned(known.start, self._default_owner)
+                self._owned[pid, start] = self._default_owner
             else:
                 forked = process.image == self._image
-                leftovers.append(Leftover(pid, process, known.owner, self._is_ours(process.parent), forked))
+                leftovers.append(Leftover(pid, process, owner, self._is_ours(process.parent), forked))
         return leftovers
 
     def _adopt(self, processes: "dict[int, procfs.Process]") -> "list[procfs.Process]":
         """Find those that are ours, and their owners. Return the others."""
-        unknown = {pid: process for pid, process in processes.items() if self._is_unknown(pid, process)}
+        unknown = {
+            pid: process
+            for pid, process in processes.items()
+            if process.alive and pid != self.pid and (pid, process.start) not in self._owned
+        }
         while unknown:
             found = {pid: self._mark.read(pid) for pid, process in unknown.items() if self._is_ours(process.parent)}
             found = found or self._find_daemons(unknown)
@@ -128,19 +127,15 @@ class OwnedProcesses:
             for pid, number in found.items():
                 process = unknown.pop(pid)
                 if procfs.is_process(pid):
-                    self._owned[pid] = _Owned(process.start, self._owner_of(process, number))
+                    self._owned[pid, process.start] = self._choose_owner(process, number)
         return list(unknown.values())
 
-    def _is_unknown(self, pid: int, process: procfs.Process) -> bool:
-        known = self._owned.get(pid)
-        return process.alive and pid != self.pid and (known is None or known.start != process.start)
+    def _owner_of(self, pid: int) -> "Owner | None":
+        process = procfs.read(pid)
+        return self._owned.get((pid, process.start)) if process is not None else None
 
     def _is_ours(self, pid: int) -> bool:
-        if pid == self.pid:
-            return True
-        known = self._owned.get(pid)
-        process = procfs.read(pid) if known else None
-        return known is not None and process is not None and process.start == known.start
+        return pid == self.pid or self._owner_of(pid) is not None
 
     def _find_daemons(self, processes: "dict[int, procfs.Process]") -> "dict[int, int | None]":
         """Return the processes that have our mark, with its number, or our addresses."""
@@ -151,18 +146,16 @@ class OwnedProcesses:
             number = self._mark.read(pid)
             if number is not None or process.image == self._image:
                 found[pid] = number
-            else:  # an exec since the process was read may have hidden both
+            else:  # an exec may have hidden both
                 self._new.scan_again(pid, process)
         return found
 
-    def _owner_of(self, process: procfs.Process, number: "int | None") -> Owner:
+    def _choose_owner(self, process: procfs.Process, number: "int | None") -> Owner:
         """Return the owner that the mark names, else that of the parent, else the current one."""
         if process.parent != self.pid and process.parent in shared_pids():
             return self._current[-1]  # a fork server has the mark of the test that used it first
-        owner = self._owners.get(number or 0)
-        parent = self._owned.get(process.parent)
-        if owner is None and parent is not None and parent.owner.number in self._owners:
-            owner = parent.owner
+        parents = self._owner_of(process.parent)
+        owner = self._owners.get(number or 0) or self._owners.get(parents.number if parents else 0)
         return owner or self._current[-1]
 
 
