@@ -44,48 +44,19 @@ if TYPE_CHECKING:
     from ._spawn.preexec import preexec as preexec
 
 __version__ = "0.1.0"
-_LAZY = {
-    "Ended": "_kill.tree",
-    "Popen": "_spawn.popen",
-    "Status": "_child.status",
-    "arm": "_child.arm",
-    "call": "_spawn.popen",
-    "check_call": "_spawn.popen",
-    "check_output": "_spawn.popen",
-    "create_subprocess_exec": "_spawn.aio",
-    "create_subprocess_shell": "_spawn.aio",
-    "disarm": "_child.arm",
-    "guarded": "_spawn.guard_command",
-    "install": "_spawn.install",
-    "kill_group": "_kill.tree",
-    "kill_tree": "_kill.tree",
-    "preexec": "_spawn.preexec",
-    "run": "_spawn.popen",
-    "status": "_child.status",
-    "supported": "_base.native",
-    "uninstall": "_spawn.install",
+_MODULES = {
+    "_base.native": ["supported"],
+    "_child.arm": ["arm", "disarm"],
+    "_child.status": ["Status", "status"],
+    "_kill.tree": ["Ended", "kill_group", "kill_tree"],
+    "_spawn.aio": ["create_subprocess_exec", "create_subprocess_shell"],
+    "_spawn.guard_command": ["guarded"],
+    "_spawn.install": ["install", "uninstall"],
+    "_spawn.popen": ["Popen", "call", "check_call", "check_output", "run"],
+    "_spawn.preexec": ["preexec"],
 }
-__all__ = [
-    "Ended",
-    "Popen",
-    "Status",
-    "arm",
-    "call",
-    "check_call",
-    "check_output",
-    "create_subprocess_exec",
-    "create_subprocess_shell",
-    "disarm",
-    "guarded",
-    "install",
-    "kill_group",
-    "kill_tree",
-    "preexec",
-    "run",
-    "status",
-    "supported",
-    "uninstall",
-]
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = list(_LAZY)
 # `-p pdeathsig` also where pytest does not look for entry points (in workers of xdist, with autoloading off).
 pytest_plugins = ("pdeathsig.pytest_plugin",)
 _quick: "Any" = None  # the compiled shim's quick entrance (c_src/module/quick.c), where there is a shim

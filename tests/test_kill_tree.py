@@ -171,7 +171,8 @@ def test_a_pid_recycled_during_the_grace_is_not_signalled() -> None:
         line(process)
         now = procfs.read(process.pid)
         assert now is not None
-        with tree._ending([(process.pid, now.start - 1)]) as ending:
+        with tree._Ending() as ending:
+            ending.add(process.pid, now.start - 1)
             ending.signal(signal.SIGKILL, 4)
             assert ending.wait(0, False)
         assert process.poll() is None

@@ -51,12 +51,20 @@ def check_grace(grace: object, sig: int) -> "float | None":
     """Return ``grace`` in seconds, or None. Raises TypeError or ValueError."""
     if grace is None:
         return None
-    if not isinstance(grace, (int, float)) or isinstance(grace, bool):
-        raise TypeError(f"grace: seconds or None, not {type(grace).__name__}")
-    if not 0 < grace <= GRACE_MAX:
-        raise ValueError(f"grace: {grace} is not a number of seconds above 0 (and at most ten years)")
+    seconds = check_seconds(grace)
+    if not seconds:
+        raise ValueError("grace: 0 is not a number of seconds above 0")
     if sig == SIGKILL:
         raise ValueError("grace: nothing survives SIGKILL for that long; give sig=SIGTERM or another signal too")
+    return seconds
+
+
+def check_seconds(grace: object) -> float:
+    """Return ``grace`` in seconds. Raises TypeError or ValueError."""
+    if not isinstance(grace, (int, float)) or isinstance(grace, bool):
+        raise TypeError(f"grace: a number of seconds, not {type(grace).__name__}")
+    if not 0 <= grace <= GRACE_MAX:
+        raise ValueError(f"grace: {grace} is not a number of seconds from 0 to ten years")
     return float(grace)
 
 

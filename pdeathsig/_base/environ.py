@@ -10,6 +10,7 @@ Where the environment may come from a process with fewer rights, all of them are
 docs/security.md.
 """
 
+import _signal
 import os
 import sys
 

@@ -12,25 +12,15 @@ import errno
 import os
 import select
 import sys
+from types import SimpleNamespace
 
 PR_SET_PDEATHSIG = 1
 PR_GET_PDEATHSIG = 2
 
-# The number of the prctl system call, by os.uname().machine. For others there is libc's prctl().
-PRCTL = {"x86_64": 157, "aarch64": 167, "riscv64": 167, "loongarch64": 167, "ppc64le": 171, "s390x": 172}
-# ... for a 32-bit Python, also on a 64-bit kernel.
-PRCTL_32 = dict.fromkeys(("x86_64", "i386", "i486", "i586", "i686", "aarch64", "armv6l", "armv7l", "armv8l"), 172)
+# The number of the prctl system call for a Python of 64 bits, by os.uname().machine. For others
+# there is libc's prctl().
+PRCTL = {"x86_64": 157, "aarch64": 167}
 _COMPILED = "needs the compiled extension: install pdeathsig where there is a C compiler"
-
-
-def prctl_number(machine: str, bits: int) -> int:
-    """Return prctl's number for what os.uname().machine says. Raises NotImplementedError."""
-    table = PRCTL_32 if bits == 32 else PRCTL
-    if machine not in table:
-        raise NotImplementedError(
-            f"the number of prctl(2) on {machine!r} is not known here; use PDEATHSIG_BACKEND=ctypes"
-        )
-    return table[machine]
 
 
 class Library:
@@ -40,8 +30,12 @@ class Library:
         """:param direct: by the raw system call instead of libc's prctl()."""
         libc = ctypes.CDLL(None, use_errno=True)
         if direct:
-            number = prctl_number(os.uname().machine, 64 if sys.maxsize > 2**32 else 32)
-            self._call, self._prefix = libc.syscall, [ctypes.c_long(number)]
+            machine = os.uname().machine
+            if machine not in PRCTL or sys.maxsize < 2**32:
+                raise NotImplementedError(
+                    f"the number of prctl(2) on {machine!r} is not known here; use PDEATHSIG_BACKEND=ctypes"
+                )
+            self._call, self._prefix = libc.syscall, [ctypes.c_long(PRCTL[machine])]
         else:
             self._call, self._prefix = libc.prctl, []
         self._parent, self._forked = os.getppid(), 0
@@ -90,7 +84,7 @@ class Library:
 
     def pds_preexec(self, sig: int) -> int:
         if sig == 0:
-            result = self._prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(0))
+            result = self.pds_disarm()
             return result if result < 0 else int(os.getppid() != self._parent)
         if sig not in (_signal.SIGKILL, _signal.SIGSTOP):
             _signal.signal(sig, _signal.SIG_DFL)
@@ -128,11 +122,22 @@ class Library:
             os._exit(128 + sig)
         return 0
 
-    def setting(self) -> "tuple[int, int]":
-        """What was armed (0: nothing), and what PR_GET_PDEATHSIG says on this thread (-1: refused)."""
+    def status(self) -> SimpleNamespace:
+        """What pds_status() tells in a struct pds_status."""
         value = ctypes.c_int()
         result = self._prctl(PR_GET_PDEATHSIG, ctypes.byref(value))
-        return self._sig, value.value if result >= 0 else -1
+        return SimpleNamespace(
+            mechanism=self.pds_armed(),
+            delivered=0,
+            sig=self._sig,
+            grace_ns=0,
+            parent=self._parent,
+            carrier=0,
+            holder=os.getpid() if self._sig else 0,
+            kernel_sig=value.value if result >= 0 else -1,
+            watched_lost=0,
+            watched=0,
+        )
 
     def _prctl(self, option: int, argument: object) -> int:
         zero = ctypes.c_ulong(0)

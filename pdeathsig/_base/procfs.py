@@ -48,17 +48,9 @@ def read(pid: int) -> "Process | None":
         return None
 
 
-def shows_own_namespace() -> bool:
-    """Whether the numbers in /proc are those of this process's PID namespace.
-
-    Raises OSError where there is no /proc.
-    """
-    return os.readlink("/proc/self") == str(os.getpid())
-
-
 def require_own_namespace() -> None:
     """Raise OSError where /proc is missing, or shows another PID namespace."""
-    if not shows_own_namespace():
+    if os.readlink("/proc/self") != str(os.getpid()):
         raise OSError(95, "/proc shows another PID namespace than that of this process")  # ENOTSUP
 
 

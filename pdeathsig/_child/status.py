@@ -96,12 +96,11 @@ def status() -> Status:
     """
     if not native.backend:
         return Status(False, None, None, None, None, None, (), False, "none", "", None, None, None, ())
-    return _compiled() if native.backend == "compiled" else _fallback()
-
-
-def _compiled() -> Status:
-    raw = native.ffi.new("struct pds_status *")
-    native.check(native.lib.pds_status(raw))
+    if native.backend == "compiled":
+        raw = native.ffi.new("struct pds_status *")
+        native.check(native.lib.pds_status(raw))
+    else:
+        raw = native.lib.status()
     armed = bool(raw.mechanism) and not raw.delivered
     watches_pidfds = armed and raw.mechanism & _WATCH
     watching = (arm.armed_parent.watch or 0) if watches_pidfds and arm.armed_parent else 0
@@ -143,30 +142,6 @@ def _compiled() -> Status:
         carrier=raw.carrier if armed and mechanism == "process" else None,
         holder=raw.holder or None,
         kernel_signal=kernel,
-        problems=tuple(problems),
-    )
-
-
-def _fallback() -> Status:
-    sig, kernel = native.lib.setting()
-    problems = []
-    if sig and kernel not in (sig, -1):
-        problems.append(_forgotten(kernel))
-    problems += _without_effect(sig, False) if sig else _ignored_variables()
-    return Status(
-        armed=bool(sig),
-        signal=sig or None,
-        grace=None,
-        parent=native.lib.pds_parent() if sig else None,
-        parent_known_by=_parent_known_by() if sig else None,
-        watching=None,
-        ancestors=(),
-        inherit=bool(sig) and fork.inherited is not None,
-        mechanism="thread" if sig else "none",
-        backend=native.backend,
-        carrier=None,
-        holder=os.getpid() if sig else None,
-        kernel_signal=kernel if kernel >= 0 else None,
         problems=tuple(problems),
     )
 

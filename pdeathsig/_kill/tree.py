@@ -3,12 +3,11 @@
 import errno
 import os
 import time
-from contextlib import contextmanager
 from signal import SIGTERM
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._base import native, procfs
-from .._base.checks import GRACE_MAX, SIGKILL, check_signal
+from .._base.checks import SIGKILL, check_seconds, check_signal
 from .target import HasPid, Target
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def kill_tree(target: "HasPid | int", sig: "int | str" = SIGTERM, grace: float =
     before 5.3), on PIDs compared with their start time, and on proc_pid_stat(5).
     """
     native.require_extension("kill_tree()")
-    sig, grace = check_signal(sig), _check_grace(grace)
+    sig, grace = check_signal(sig), check_seconds(grace)
     top = Target(target)
     procfs.require_own_namespace()
     _refuse_ancestors(top.pid)
@@ -76,7 +75,8 @@ def kill_tree(target: "HasPid | int", sig: "int | str" = SIGTERM, grace: float =
     if not process.alive:
         return Ended((), (), ())
     try:
-        with _ending([(top.pid, process.start)]) as ending:
+        with _Ending() as ending:
+            ending.add(top.pid, process.start)
             return _end(ending, sig, grace)
     finally:
         top.reap()
@@ -96,7 +96,7 @@ def kill_group(target: "HasPid | int", sig: "int | str" = SIGTERM, grace: float 
     process. Rests on kill(2).
     """
     native.require_extension("kill_group()")
-    sig, grace = check_signal(sig), _check_grace(grace)
+    sig, grace = check_signal(sig), check_seconds(grace)
     leader = Target(target)
     procfs.require_own_namespace()
     group = _group(leader)
@@ -107,7 +107,7 @@ def kill_group(target: "HasPid | int", sig: "int | str" = SIGTERM, grace: float 
     if group <= 1:
         raise ValueError(f"target: the process group of {leader.pid} is {group}, which is not to be signalled")
     try:
-        with _ending([], group) as ending:
+        with _Ending(group) as ending:
             return _end(ending, sig, grace)
     finally:
         leader.reap()
@@ -115,19 +115,10 @@ def kill_group(target: "HasPid | int", sig: "int | str" = SIGTERM, grace: float 
 
 def end_now(processes: "Iterable[tuple[int, int]]") -> Ended:
     """Send SIGKILL to these processes (PID, start time) and all below, as ``kill_tree`` does."""
-    with _ending(processes) as ending:
-        return _end(ending, SIGKILL, 0)
-
-
-@contextmanager
-def _ending(processes: "Iterable[tuple[int, int]]", group: int = 0) -> "Iterator[_Ending]":
-    ending = _Ending(group)
-    try:
+    with _Ending() as ending:
         for pid, start in processes:
             ending.add(pid, start)
-        yield ending
-    finally:
-        ending.close()
+        return _end(ending, SIGKILL, 0)
 
 
 def _end(ending: "_Ending", sig: int, grace: float) -> Ended:
@@ -158,14 +149,6 @@ def _wait(ending: "_Ending", seconds: float, trackers: bool = False) -> bool:
             return False
 
 
-def _check_grace(grace: object) -> float:
-    if not isinstance(grace, (int, float)) or isinstance(grace, bool):
-        raise TypeError(f"grace: seconds, not {type(grace).__name__}")
-    if not 0 <= grace <= GRACE_MAX:
-        raise ValueError(f"grace: {grace} is not a number of seconds from 0 to ten years")
-    return float(grace)
-
-
 def _refuse_ancestors(pid: int) -> None:
     if pid == os.getpid():
         raise ValueError(f"target: {pid} is this process itself")
@@ -191,8 +174,14 @@ def _group(leader: Target) -> "int | None":
 class _Ending:
     """Owns a struct pds_ending (c_src/pdeathsig.h)."""
 
-    def __init__(self, group: int) -> None:
+    def __init__(self, group: int = 0) -> None:
         self._raw = native.ffi.new("struct pds_ending *", {"group": group})
+
+    def __enter__(self) -> "_Ending":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        native.lib.pds_ending_free(self._raw)
 
     def add(self, pid: int, start: int) -> None:
         native.check(native.lib.pds_ending_add(self._raw, pid, start))
@@ -214,6 +203,3 @@ class _Ending:
         for i in range(self._raw.count):
             victim = self._raw.list[i]
             yield victim.pid, victim.start, victim.known
-
-    def close(self) -> None:
-        native.lib.pds_ending_free(self._raw)
