@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FACES = ""  # the room of pdeathsig/*.py that users import
-PYTHON_LAYERS = [["_base"], ["_child", "_kill"], ["_spawn"], ["_family"], ["_demo", "_pytest"], ["_cli"], [FACES]]
+PYTHON_LAYERS = [["_base"], ["_child", "_kill"], ["_spawn"], ["_family"], ["_demo", "_pytest"], [FACES]]
 C_LAYERS = [["", "proc"], ["base"], ["arm", "kill", "spawn"], ["guard", "module"]]  # "": pdeathsig.h, what cffi reads
 MAY_USE_THE_EXTENSION = {"_ffi": {"_base.native"}, "_quick": {"_base.native", "__init__", "auto"}}
 FILES_IN_A_FOLDER = 12

@@ -122,19 +122,15 @@ class NoOrphans:
 
     def _check(self, item: pytest.Item) -> str:
         """Check this test, and the fixtures that have been finished since the last one."""
-        owners, self._finished = self._finished, []
+        finished, self._finished = self._finished, []
         test, self._test = self._test, None
         if test is None or self._processes.pid != os.getpid():  # a child that the test forked got here
             return ""
-        self._processes.scan_until_stable()
-        self._processes.leave(test)
-        owners.append(test)
-        if not self._processes.has_any_of(owners):
-            self._processes.forget(owners)
-        elif self._is_checked(item):
-            return kill_leftovers(self._processes, owners)
-        return ""  # an exempt test stays the owner of what its processes start later
-
-    def _is_checked(self, item: pytest.Item) -> bool:
+        text = ""
         asked = self._everywhere or self._fixture in getattr(item, "fixturenames", ())
-        return asked and item.get_closest_marker("orphans_allowed") is None
+        if asked and item.get_closest_marker("orphans_allowed") is None:
+            text = kill_leftovers(self._processes, [*finished, test])
+        else:  # it stays the owner of what its processes start later
+            self._processes.scan_until_stable()
+        self._processes.leave(test)
+        return text

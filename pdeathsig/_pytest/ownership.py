@@ -84,10 +84,6 @@ class OwnedProcesses:
         for owner in owners:
             self._owners.pop(owner.number, None)
 
-    def has_any_of(self, owners: "Iterable[Owner]") -> bool:
-        """Return whether a scan has found a process of these owners; usually it has not."""
-        return any(owner in owners for owner in self._owned.values())
-
     def scan(self) -> None:
         self._adopt(self._new.scan())
 

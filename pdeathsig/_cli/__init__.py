@@ -1,1 +1,0 @@
-"""The command ``pdeathsig``. Its public name is ``pdeathsig.cli:main``."""
