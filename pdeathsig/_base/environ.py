@@ -10,7 +10,6 @@ Where the environment may come from a process with fewer rights, all of them are
 docs/security.md.
 """
 
-import _signal
 import os
 import sys
 
