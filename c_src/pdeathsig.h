@@ -178,10 +178,10 @@ enum {
 
 struct pds_victim {
     uint64_t start; /* as in proc_pid_stat(5) */
-    uint64_t inode; /* of its pidfds; 0: not known, or the same for all */
     int pid;
     int known;
     int pass; /* the last walk that found it */
+    int top;  /* whether walks begin there */
 };
 
 /* Zeroed by the caller. */
@@ -206,8 +206,8 @@ int pds_ending_signal(struct pds_ending *e, int sig, int known);
  * Returns 1 when all are gone. */
 int pds_ending_wait(struct pds_ending *e, int64_t ns, int trackers);
 
-/* SIGKILL to the resource trackers that are left. Returns how many. */
-int pds_ending_kill_trackers(struct pds_ending *e);
+/* SIGKILL to the resource trackers that are left. */
+void pds_ending_kill_trackers(struct pds_ending *e);
 
 void pds_ending_free(struct pds_ending *e);
 

@@ -22,6 +22,12 @@ struct freezing {
     bool unsettled; /* in this walk, one was new or may still run: another walk is needed */
 };
 
+/* /proc tells of the signals 1 to 31 only. */
+static bool blocks(const struct activity *activity, int sig)
+{
+    return sig >= 1 && sig <= 31 && activity->blocked >> (sig - 1) & 1;
+}
+
 /* A process that was stopped where it blocks the signal, as bash and posix_spawn(3) do around a
  * fork. With the signal pending it would fork, and die, and no walk would find the child. So it
  * first goes on, until it blocks the signal no more. A process that sleeps blocks it always, to
@@ -34,9 +40,10 @@ static void let_it_unblock(struct freezing *freezing, struct pds_victim *victim)
         return;
     do {
         pds_pause(MILLISECOND / 50);
-        if (process_read(victim->pid, &process) < 0 || process.start != victim->start)
+        if (pds_victim_read(victim, &process) < 0)
             break;
-        if (!process_blocks(&process, freezing->sig))
+        struct activity activity = process_activity(&process);
+        if (!blocks(&activity, freezing->sig))
             break;
         if ((process.state == 'S' && process.threads == 1) || pds_now() - since > BLOCK_PATIENCE)
             victim->known |= PDS_BLOCKS;
@@ -62,17 +69,13 @@ static struct pds_victim *victim_of(struct freezing *freezing, const struct proc
     return r < 0 ? NULL : pds_victim_find(e, process->pid);
 }
 
-static void stop(struct freezing *freezing, struct pds_victim *victim, const struct process *process, int pidfd)
+static void stop(struct freezing *freezing, struct pds_victim *victim, const struct process *process)
 {
     if (process->state == 'T')
         victim->known |= PDS_WAS_STOPPED;
-    if (pidfd >= 0)
-        pds_victim_note_inode(victim, pidfd);
-    int r = pidfd >= 0 ? process_signal(process, pidfd, SIGSTOP) : pds_victim_send(victim, SIGSTOP);
+    int r = pds_victim_send(victim, SIGSTOP);
     if (r == 0)
         victim->known |= PDS_FROZEN;
-    else if (r == -EPERM)
-        victim->known |= PDS_REFUSED;
     else if (is_shortage(r))
         freezing->error = r;
 }
@@ -80,17 +83,18 @@ static void stop(struct freezing *freezing, struct pds_victim *victim, const str
 /* A process that was sent SIGSTOP in an earlier walk: whether it is as it is to be now. */
 static bool is_settled(struct freezing *freezing, struct pds_victim *victim, const struct process *process)
 {
-    char activity = process_activity(process);
-    if (activity == 'T' && !(victim->known & PDS_BLOCKS) && freezing->waited < BLOCK_PATIENCE_ALL &&
-        process_blocks(process, freezing->sig)) {
+    struct activity activity = process_activity(process);
+    if (activity.most == 'T' && !(victim->known & PDS_BLOCKS) && freezing->waited < BLOCK_PATIENCE_ALL &&
+        blocks(&activity, freezing->sig)) {
         let_it_unblock(freezing, victim);
         return false;
     }
-    return activity == 'T' || (activity == 'D' && pds_now() - freezing->since >= FREEZE_PATIENCE);
+    return activity.most == 'T' || (activity.most == 'D' && pds_now() - freezing->since >= FREEZE_PATIENCE);
 }
 
 static void freeze_one(struct walk *walk, const struct process *process, int pidfd)
 {
+    (void)pidfd;
     struct freezing *freezing = walk->with;
     struct pds_victim *victim = victim_of(freezing, process);
     if (victim == NULL)
@@ -100,66 +104,61 @@ static void freeze_one(struct walk *walk, const struct process *process, int pid
         return;
     if (process_tracker(process) == TRACKER) /* asked again once it is stopped, and so in no exec */
         victim->known |= PDS_TRACKER;
-    if (!(victim->known & PDS_FROZEN)) {
-        stop(freezing, victim, process, pidfd);
+    bool frozen = victim->known & PDS_FROZEN;
+    if (!frozen)
+        stop(freezing, victim, process);
+    if (!frozen || !is_settled(freezing, victim, process))
         freezing->unsettled = true;
-    } else if (!is_settled(freezing, victim, process)) {
-        freezing->unsettled = true;
-    }
 }
 
-static bool add_top(const struct pds_ending *e, const struct pds_victim *victim, struct links *tops, bool orphan)
+/* Where to walk from: the processes that have no parent among them. After a walk also those that it
+ * did not reach: returns whether there are such. */
+static bool mark_tops(struct pds_ending *e, bool after_walk)
+{
+    bool marked = false;
+    for (uint32_t i = 0; i < e->count; i++) {
+        struct pds_victim *victim = &e->list[i];
+        struct process process;
+        if (victim->known & PDS_GONE || (after_walk && victim->pass == e->pass) ||
+            pds_victim_read(victim, &process) < 0)
+            continue;
+        const struct pds_victim *parent = pds_victim_find(e, process.parent);
+        victim->top = after_walk || parent == NULL || parent->known & PDS_GONE;
+        marked |= victim->top;
+    }
+    return marked;
+}
+
+static int walk_from_tops(const struct pds_ending *e, struct walk *walk)
 {
     struct process process;
-    if (victim->known & PDS_GONE || !pds_victim_lives(victim, &process))
-        return false;
-    const struct pds_victim *parent = pds_victim_find(e, process.parent);
-    bool top = orphan || parent == NULL || parent->known & PDS_GONE;
-    if (top)
-        links_add(tops, process.pid, process.parent);
-    return top;
-}
-
-/* Where to walk from: those that have no parent among them; later also those that the last walk did
- * not reach. Returns whether there are new ones. */
-static bool find_tops(const struct pds_ending *e, struct links *tops, bool first)
-{
-    bool added = false;
-    for (uint32_t i = 0; i < e->count; i++) {
-        if (first || e->list[i].pass != e->pass)
-            added |= add_top(e, &e->list[i], tops, !first);
-    }
-    return added;
-}
-
-static int walk_from(struct walk *walk, const struct links *tops)
-{
     walk->found.count = 0;
-    walk->found.error = tops->error;
-    for (size_t i = 0; i < tops->count; i++)
-        links_add(&walk->found, tops->list[i].pid, tops->list[i].parent);
+    walk->found.error = 0;
+    for (uint32_t i = 0; i < e->count; i++) {
+        int r = e->list[i].top ? pds_victim_read(&e->list[i], &process) : -ESRCH;
+        if (is_shortage(r))
+            return r;
+        if (r == 0)
+            links_add(&walk->found, process.pid, process.parent);
+    }
     return walk->found.error < 0 ? walk->found.error : tree_walk_found(walk);
 }
 
 int pds_freeze(struct pds_ending *e, int sig)
 {
     struct freezing freezing = {.e = e, .sig = sig, .since = pds_now()};
-    struct walk walk = {.signals = true, .stops = true, .visit = freeze_one, .with = &freezing};
-    struct links tops = {0};
+    struct walk walk = {.stops = true, .visit = freeze_one, .with = &freezing};
     int r = 0;
-    find_tops(e, &tops, true);
+    mark_tops(e, false);
     do {
-        if (!walk.signals)
+        if (e->pass++ > 0)
             pds_pause(MILLISECOND / 10);
-        e->pass++;
         freezing.unsettled = false;
-        r = walk_from(&walk, &tops);
-        if (find_tops(e, &tops, false))
+        r = walk_from_tops(e, &walk);
+        if (mark_tops(e, true))
             freezing.unsettled = true;
-        walk.signals = false;
     } while (r >= 0 && freezing.error == 0 && freezing.unsettled && pds_now() - freezing.since < FREEZE_AT_MOST);
     links_free(&walk.found);
-    links_free(&tops);
     if (freezing.error < 0)
         return freezing.error;
     return r < 0 ? pds_fail(-r, "open") : 0;

@@ -116,8 +116,8 @@ int pds_ending_signal(struct pds_ending *e, int sig, int known)
 static bool has_ended(const struct pds_victim *victim)
 {
     struct process process;
-    int r = process_read(victim->pid, &process);
-    return r == 0 ? process.start != victim->start || !process_alive(&process) : !is_shortage(r);
+    int r = pds_victim_read(victim, &process);
+    return r < 0 && !is_shortage(r);
 }
 
 /* False: the time is over, or a signal came. */
@@ -155,15 +155,11 @@ int pds_ending_wait(struct pds_ending *e, int64_t ns, int trackers)
     return more < 0 ? more : 1;
 }
 
-int pds_ending_kill_trackers(struct pds_ending *e)
+void pds_ending_kill_trackers(struct pds_ending *e)
 {
-    int killed = 0;
     for (uint32_t i = 0; i < e->count; i++) {
         struct pds_victim *victim = &e->list[i];
-        if (victim->known & PDS_TRACKER && pds_victim_send(victim, SIGKILL) == 0) {
+        if (victim->known & PDS_TRACKER && pds_victim_send(victim, SIGKILL) == 0)
             victim->known |= PDS_KILLED;
-            killed++;
-        }
     }
-    return killed;
 }

@@ -20,9 +20,9 @@ int64_t pds_now(void);
 struct timespec pds_timespec(int64_t ns);
 int pds_pause(int64_t ns); /* < 0: a signal came */
 struct pds_victim *pds_victim_find(const struct pds_ending *e, pid_t pid);
-void pds_victim_note_inode(struct pds_victim *victim, int pidfd);
-bool pds_victim_lives(const struct pds_victim *victim, struct process *filled_in);
-int pds_victim_send(struct pds_victim *victim, int sig); /* -ESRCH: it has ended */
+/* -ESRCH: it has ended. */
+int pds_victim_read(const struct pds_victim *victim, struct process *process);
+int pds_victim_send(struct pds_victim *victim, int sig);
 
 /* freeze.c: stop all that belongs to the tree, so that none escapes; and let it go on. */
 int pds_freeze(struct pds_ending *e, int sig);

@@ -1,9 +1,7 @@
 /* The processes to end: a list, and an index by PID. */
 #include "kill.h"
 
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
+#include <stdlib.h>
 #include <time.h>
 
 enum { FIRST_VICTIMS = 512 };
@@ -34,21 +32,16 @@ struct pds_victim *pds_victim_find(const struct pds_ending *e, pid_t pid)
 
 static int grow(struct pds_ending *e)
 {
-    if (e->index == NULL) { /* as sparse as the PIDs are */
-        void *index = mmap(NULL, PID_LIMIT * sizeof *e->index, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (index == MAP_FAILED)
-            return pds_fail(errno, "mmap");
-        e->index = index;
-    }
-    size_t size = e->capacity * sizeof *e->list;
-    size_t wanted = size > 0 ? 2 * size : FIRST_VICTIMS * sizeof *e->list;
-    void *list = size > 0 ? mremap(e->list, size, wanted, MREMAP_MAYMOVE)
-                          : mmap(NULL, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (list == MAP_FAILED)
-        return pds_fail(errno, "mmap");
+    uint32_t capacity = e->capacity > 0 ? 2 * e->capacity : FIRST_VICTIMS;
+    struct pds_victim *list = realloc(e->list, capacity * sizeof *list);
+    if (list == NULL)
+        return pds_fail(ENOMEM, "malloc");
     e->list = list;
-    e->capacity = (uint32_t)(wanted / sizeof *e->list);
+    if (e->index == NULL)
+        e->index = calloc(PID_LIMIT, sizeof *e->index); /* takes memory where it is written only */
+    if (e->index == NULL)
+        return pds_fail(ENOMEM, "malloc");
+    e->capacity = capacity;
     return 0;
 }
 
@@ -71,49 +64,24 @@ int pds_ending_add(struct pds_ending *e, int pid, uint64_t start)
 
 void pds_ending_free(struct pds_ending *e)
 {
-    if (e->list != NULL)
-        munmap(e->list, e->capacity * sizeof *e->list);
-    if (e->index != NULL)
-        munmap(e->index, PID_LIMIT * sizeof *e->index);
+    free(e->list);
+    free(e->index);
     *e = (struct pds_ending){0};
 }
 
-/* Since Linux 6.9 the inode is the process's own until the next boot; to read stat takes longer. */
-static uint64_t inode_of(int pidfd)
+int pds_victim_read(const struct pds_victim *victim, struct process *process)
 {
-    enum { PID_FS_MAGIC = 0x50494446 };
-    struct statfs fs;
-    struct stat status;
-    bool own = sizeof(status.st_ino) == 8 && fstatfs(pidfd, &fs) == 0 && fs.f_type == PID_FS_MAGIC;
-    return own && fstat(pidfd, &status) == 0 ? status.st_ino : 0;
-}
-
-void pds_victim_note_inode(struct pds_victim *victim, int pidfd)
-{
-    victim->inode = inode_of(pidfd);
-}
-
-static int verify(const struct pds_victim *victim, int pidfd)
-{
-    struct process process;
-    if (pidfd >= 0 && victim->inode != 0 && inode_of(pidfd) == victim->inode)
-        return 0;
-    int r = process_read(victim->pid, &process);
-    return r < 0 ? r : process.start == victim->start && process_alive(&process) ? 0 : -ESRCH;
-}
-
-bool pds_victim_lives(const struct pds_victim *victim, struct process *process)
-{
-    return process_read(victim->pid, process) == 0 && process->start == victim->start && process_alive(process);
+    int r = process_read(victim->pid, process);
+    return r < 0 ? r : process->start == victim->start && process_alive(process) ? 0 : -ESRCH;
 }
 
 int pds_victim_send(struct pds_victim *victim, int sig)
 {
-    struct process process = {.pid = victim->pid};
+    struct process process;
     if (victim->known & PDS_GONE)
         return -ESRCH;
     int pidfd = (int)sys2(SYS_pidfd_open, victim->pid, 0);
-    int r = pidfd == -ESRCH || is_shortage(pidfd) ? pidfd : verify(victim, pidfd);
+    int r = pidfd == -ESRCH || is_shortage(pidfd) ? pidfd : pds_victim_read(victim, &process);
     if (r == 0)
         r = process_signal(&process, pidfd, sig);
     if (pidfd >= 0)

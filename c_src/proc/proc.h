@@ -169,12 +169,14 @@ enum tracker pid_tracker(pid_t pid);
 /* Whether each exec puts it elsewhere in memory: not under a debugger (personality(2)). */
 bool pid_is_placed_at_random(pid_t pid);
 
-/* Of all of its threads. 'T': they are stopped, and it can have no more children. 'D': not all are,
- * but those wait in the kernel, as vfork(2) does for a child that is stopped. Else 'R'. */
-char process_activity(const struct process *process);
-
-/* Whether all of its threads block the signal, one of 1 to 31. The file tells of no later one. */
-bool process_blocks(const struct process *process, int sig);
+/* What all of its threads do. */
+struct activity {
+    pid_t pid;
+    char most;        /* 'T': all are stopped, and it can have no more children. 'D': not all are, but
+                         those wait in the kernel, as vfork(2) does for a child that is stopped. Else 'R' */
+    uint64_t blocked; /* by all of them, as in struct process */
+};
+struct activity process_activity(const struct process *process);
 
 /* For tree.c. */
 enum {

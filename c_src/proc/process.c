@@ -6,7 +6,7 @@
 #include <sys/personality.h>
 #include <unistd.h>
 
-enum { STAT_SIZE = 512, PARENT = 4, GROUP = 5, THREADS = 20, START = 22, BLOCKED = 32, IGNORED = 33 };
+enum { STAT_SIZE = 512, STATE = 3, PARENT = 4, GROUP = 5, THREADS = 20, START = 22, BLOCKED = 32, IGNORED = 33 };
 
 static const char SHM_MANAGER[] = "torch_shm_manager";
 
@@ -84,34 +84,27 @@ static int read_stat(const char *path, pid_t pid, struct process *process)
     if (length == 0 || text[length] == '\0')
         return -ESRCH; /* cut short */
     const char *at = text + length + 1;
-    *process = (struct process){.pid = pid, .state = *at, .may_be_tracker = is_named(text, SHM_MANAGER)};
-    for (int field = 3; field <= IGNORED; field++) {
+    uint64_t fields[IGNORED + 1] = {0};
+    char state = *at;
+    for (int field = STATE; field <= IGNORED; field++) {
         const char *value = at;
-        switch (field) {
-        case PARENT:
-            process->parent = (pid_t)number_at(&value);
-            break;
-        case GROUP:
-            process->group = (pid_t)number_at(&value);
-            break;
-        case THREADS:
-            process->threads = (int)number_at(&value);
-            break;
-        case START:
-            process->start = number_at(&value);
-            break;
-        case BLOCKED:
-            process->blocked = number_at(&value);
-            break;
-        case IGNORED:
-            process->may_be_tracker |= ((process->blocked | number_at(&value)) & 1 << (SIGTERM - 1)) != 0;
-            break;
-        }
+        fields[field] = number_at(&value);
         while (*at != ' ' && *at != '\0')
             at++;
         if (*at == ' ')
             at++;
     }
+    bool deaf = ((fields[BLOCKED] | fields[IGNORED]) & 1 << (SIGTERM - 1)) != 0;
+    *process = (struct process){
+        .pid = pid,
+        .parent = (pid_t)fields[PARENT],
+        .group = (pid_t)fields[GROUP],
+        .state = state,
+        .threads = (int)fields[THREADS],
+        .start = fields[START],
+        .blocked = fields[BLOCKED],
+        .may_be_tracker = deaf || is_named(text, SHM_MANAGER),
+    };
     return 0;
 }
 
@@ -197,61 +190,33 @@ bool pid_is_placed_at_random(pid_t pid)
            system[0] <= '9';
 }
 
-static int read_thread(pid_t pid, pid_t thread, struct process *process)
-{
-    char path[PROC_PATH_SIZE];
-    add_text(add_number(proc_path(path, pid, "/task/"), (uint64_t)thread), "/stat");
-    return read_stat(path, thread, process);
-}
-
 static char thread_activity(char state)
 {
     return state == 'T' || state == 't' || state == 'Z' || state == 'X' ? 'T' : state == 'D' ? 'D' : 'R';
 }
 
-struct activity {
-    pid_t pid;
-    char most;
-};
-
-static void add_activity(void *with, pid_t thread)
+static void add_thread(void *with, pid_t thread)
 {
-    struct activity *activity = with;
+    struct activity *all = with;
     struct process process;
-    if (read_thread(activity->pid, thread, &process) < 0)
+    char path[PROC_PATH_SIZE];
+    add_text(add_number(proc_path(path, all->pid, "/task/"), (uint64_t)thread), "/stat");
+    if (read_stat(path, thread, &process) < 0)
         return;
     char one = thread_activity(process.state);
-    if (one == 'R' || activity->most == 'T')
-        activity->most = one;
+    if (one == 'R' || all->most == 'T')
+        all->most = one;
+    all->blocked &= process.blocked;
 }
 
-char process_activity(const struct process *process)
+struct activity process_activity(const struct process *process)
 {
-    struct activity activity = {.pid = process->pid, .most = 'T'};
+    struct activity all = {.pid = process->pid, .most = 'T', .blocked = process->blocked};
     char path[PROC_PATH_SIZE];
-    if (process->threads <= 1)
-        return thread_activity(process->state);
     proc_path(path, process->pid, "/task");
-    return proc_list_numbers(path, add_activity, &activity) < 0 ? 'R' : activity.most;
-}
-
-static void leave_blocked(void *with, pid_t thread)
-{
-    struct process *all = with, process;
-    if (read_thread(all->pid, thread, &process) == 0)
-        all->blocked &= process.blocked;
-}
-
-bool process_blocks(const struct process *process, int sig)
-{
-    enum { LAST = 31 };
-    struct process all = *process;
-    char path[PROC_PATH_SIZE];
-    if (sig < 1 || sig > LAST || !(process->blocked >> (sig - 1) & 1))
-        return false;
-    if (process->threads > 1) {
-        proc_path(path, process->pid, "/task");
-        proc_list_numbers(path, leave_blocked, &all);
-    }
-    return all.blocked >> (sig - 1) & 1;
+    if (process->threads <= 1)
+        all.most = thread_activity(process->state);
+    else if (proc_list_numbers(path, add_thread, &all) < 0)
+        all.most = 'R';
+    return all;
 }

@@ -196,7 +196,7 @@ class _Ending:
         return any(known & native.lib.PDS_TRACKER and not known & _GONE for _, _, known in self.victims())
 
     def kill_trackers(self) -> None:
-        native.check(native.lib.pds_ending_kill_trackers(self._raw))
+        native.lib.pds_ending_kill_trackers(self._raw)
 
     def victims(self) -> "Iterator[tuple[int, int, int]]":
         """PID, start time, and what is known of it."""
