@@ -110,10 +110,8 @@ void pds_lifeline_for_forked(int wanted);
 
 /* The program to start, in the terms of CPython's _posixsubprocess.fork_exec. */
 struct pds_spawn {
-    int executables_count, argc; /* of pds_posix_spawn */
-    int envc;                    /* the same; -1: our environment */
-    int keep_count;              /* descriptors that the program inherits */
-    int groups_count;            /* -1: ours */
+    int keep_count;   /* descriptors that the program inherits */
+    int groups_count; /* -1: ours */
 
     int p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite; /* -1: none */
 
@@ -152,15 +150,14 @@ struct pds_action {
 };
 
 /* posix_spawn(3). The child gets s->sig when this *process* dies, whichever thread calls.
- * executables (tried in turn), argv, envp: strings that follow each other, each with its 0 at the
- * end. Of s counts what posix_spawn knows too: new_session, process_group, and of descriptors the
- * lifeline, which is the only one to keep. Where the call that failed is "posix_spawn" or "clone",
- * the error is one that posix_spawn(3) has. */
+ * executables (tried in turn), argv, envp (NULL: our environment): up to a NULL. Of s counts what posix_spawn knows
+ * too: new_session, process_group, and of descriptors the lifeline, which is the only one to keep. Where the call that
+ * failed is "posix_spawn" or "clone", the error is one that posix_spawn(3) has. */
 int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix, const struct pds_action *actions,
-                    const char *executables, const char *argv, const char *envp);
+                    char **executables, char **argv, char **envp);
 
 /* system(3) by pds_posix_spawn: waits, and returns the wait status. */
-int pds_system(struct pds_spawn *s, const char *executables, const char *argv);
+int pds_system(struct pds_spawn *s, char **executables, char **argv);
 
 /* ---- kill/ ---- */
 

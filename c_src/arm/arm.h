@@ -34,10 +34,10 @@ struct arming {
     struct notice notice;
 };
 struct arming *pds_arming_fill(int sig, int64_t grace_ns, pid_t parent, const char *notice);
-void pds_arming_publish(struct arming *next); /* NULL: nothing is armed any more */
-const struct arming *pds_arming_last(void);   /* the last one published, claimed or not */
-struct arming *pds_arming_now(void);          /* async-signal-safe; NULL: nothing is armed */
-bool pds_arming_claim(struct arming *arming); /* async-signal-safe; true: the caller delivers it */
+void pds_arming_publish(const struct arming *next); /* NULL: nothing is armed any more */
+const struct arming *pds_arming_last(void);         /* the last one published, claimed or not */
+const struct arming *pds_arming_now(void);          /* async-signal-safe; NULL: nothing is armed */
+bool pds_arming_claim(const struct arming *arming); /* async-signal-safe; true: the caller delivers it */
 bool pds_arming_was_claimed(void);
 
 /* deliver.c */
@@ -73,12 +73,11 @@ int pds_carrier_handle_again(int sig);
 void pds_carrier_give_back(int sig);
 
 /* watcher.c: the watcher thread, which is started at the first need. */
-int pds_watcher_setting(int carrier, int sig); /* pds_thread_setting() on it */
+int pds_watcher_setting(int sig); /* pds_thread_setting() on it */
 pid_t pds_watcher_tid(void);
-int pds_watcher_add(int carrier, pid_t pid, const char *notice, struct arming *arming);
+int pds_watcher_add(pid_t pid, const char *notice, const struct arming *arming);
 bool pds_watcher_watches(pid_t pid, const struct arming *arming); /* false: dropped, or it has died */
-void pds_watcher_drop(struct arming *arming);                     /* what is watched for that arming */
-void pds_watcher_keep_only(struct arming *arming);                /* NULL: nothing */
+void pds_watcher_keep_only(const struct arming *arming);          /* what is watched for it; NULL: nothing */
 int pds_watcher_listen(int carrier);
 void pds_watcher_counts(int *count, int *lost);
 void pds_watcher_after_fork_in_child(void);
@@ -90,8 +89,6 @@ void pds_setting_status(int *sig, int *holder);
 void pds_setting_after_fork_in_child(void);
 
 /* arm.c */
-void pds_arm_before_fork(void);
-void pds_arm_after_fork_in_parent(void);
 void pds_arm_after_fork_in_child(void);
 
 #endif

@@ -7,8 +7,8 @@
 #include <stdatomic.h>
 
 static struct arming slots[2]; /* a handler may still read one while the next is filled in */
-static struct arming *last = &slots[0];
-static _Atomic(struct arming *) armed;
+static const struct arming *last = &slots[0];
+static _Atomic(const struct arming *) armed;
 static atomic_bool claimed;
 
 struct arming *pds_arming_fill(int sig, int64_t grace_ns, pid_t parent, const char *notice)
@@ -19,7 +19,7 @@ struct arming *pds_arming_fill(int sig, int64_t grace_ns, pid_t parent, const ch
     return next;
 }
 
-void pds_arming_publish(struct arming *next)
+void pds_arming_publish(const struct arming *next)
 {
     if (next == NULL) {
         atomic_store(&armed, NULL);
@@ -36,14 +36,14 @@ const struct arming *pds_arming_last(void)
     return last;
 }
 
-struct arming *pds_arming_now(void)
+const struct arming *pds_arming_now(void)
 {
     return atomic_load(&armed);
 }
 
-bool pds_arming_claim(struct arming *arming)
+bool pds_arming_claim(const struct arming *arming)
 {
-    struct arming *expected = arming;
+    const struct arming *expected = arming;
     if (arming == NULL || !atomic_compare_exchange_strong(&armed, &expected, NULL))
         return false;
     atomic_store(&claimed, true);

@@ -32,7 +32,7 @@ static void on_carrier_signal(int signo, siginfo_t *info, void *context)
     if (pds_grace_expired(info))
         _exit(128 + SIGKILL);
     pds_main_thread_answer();
-    struct arming *now = pds_arming_now();
+    const struct arming *now = pds_arming_now();
     if (now != NULL && is_death(now->parent, info) && pds_arming_claim(now))
         pds_deliver(now->sig, now->grace_ns, &now->notice);
     errno = saved_errno;

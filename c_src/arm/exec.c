@@ -21,7 +21,7 @@ int pds_preexec(int sig)
 
 int pds_exec_begins(int sig)
 {
-    struct arming *now = pds_arming_now();
+    const struct arming *now = pds_arming_now();
     int lifeline = pds_inherited_lifeline();
     bool on_main = pds_forked_on_main();
     begun.changed = false;

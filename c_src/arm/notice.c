@@ -16,11 +16,8 @@ static atomic_int own_table; /* thread ID */
 
 void pds_notice_set(struct notice *notice, const char *text)
 {
-    notice->length = 0;
-    if (text != NULL) {
-        notice->length = strnlen(text, NOTICE_MAX);
-        memcpy(notice->text, text, notice->length);
-    }
+    notice->length = strnlen(text, NOTICE_MAX);
+    memcpy(notice->text, text, notice->length);
 }
 
 void pds_notice_remember_stderr(void)

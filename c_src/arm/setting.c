@@ -27,7 +27,7 @@ static int setting_on(enum holder holder, int sig)
     int carrier = pds_carrier_prepare(0);
     if (carrier < 0)
         return carrier;
-    return holder == MAIN ? pds_main_thread_setting(carrier, sig) : pds_watcher_setting(carrier, sig);
+    return holder == MAIN ? pds_main_thread_setting(carrier, sig) : pds_watcher_setting(sig);
 }
 
 static int set_on(enum holder holder, int sig)

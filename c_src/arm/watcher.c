@@ -23,13 +23,13 @@ static bool runs;
 static pthread_t watcher;
 static int carrier; /* the signal that it waits for */
 
-/* The one request under way. The lock of arm.c is held by what asks, so there is never a second. */
+/* The one request under way. The lock of the rooms is held by what asks, so there is never a second. */
 struct request {
     int (*serve)(const struct request *request); /* on the watcher thread; NULL: none */
     int number;
     pid_t pid;
     const char *notice;
-    struct arming *arming;
+    const struct arming *arming;
     int result;
     const char *failed_call;
 };
@@ -37,15 +37,16 @@ static struct request request;
 static pthread_mutex_t request_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t request_done = PTHREAD_COND_INITIALIZER;
 
-/* The watcher thread alone writes these; others read the counts under request_lock. */
+/* The watcher thread alone writes these; others read them under request_lock. A descriptor that is
+ * lost is -1, which ppoll(2) passes over. */
 static struct pollfd polled[WATCHED_MAX];
 static struct watched {
     pid_t pid;
     struct stat file;
-    struct arming *arming; /* what its death delivers, if that is still what is armed */
+    const struct arming *arming; /* what its death delivers, if that is still what is armed */
     struct notice notice;
 } watched[WATCHED_MAX];
-static int watched_count, watched_lost;
+static int watched_count;
 static bool own_table;
 static pid_t tid;
 
@@ -101,10 +102,10 @@ static int serve_add(const struct request *asked)
     return 0;
 }
 
-static void drop(const struct arming *arming, bool all_others)
+static void keep_only(const struct arming *arming)
 {
     for (int i = watched_count - 1; i >= 0; i--) {
-        if ((watched[i].arming == arming) != all_others) {
+        if (watched[i].arming != arming) {
             if (still_ours(i))
                 close(polled[i].fd);
             forget(i);
@@ -112,16 +113,9 @@ static void drop(const struct arming *arming, bool all_others)
     }
 }
 
-static int serve_drop(const struct request *asked)
-{
-    drop(asked->arming, false);
-    return 0;
-}
-
 static int serve_keep_only(const struct request *asked)
 {
-    drop(asked->arming, true);
-    watched_lost = 0;
+    keep_only(asked->arming);
     return 0;
 }
 
@@ -143,14 +137,15 @@ static void deliver_deaths(void)
         if (polled[i].revents == 0)
             continue;
         struct notice notice = watched[i].notice;
-        struct arming *arming = watched[i].arming;
+        const struct arming *arming = watched[i].arming;
         bool ours = still_ours(i);
         pthread_mutex_lock(&request_lock);
-        if (ours)
+        if (ours) {
             close(polled[i].fd);
-        else
-            watched_lost++;
-        forget(i);
+            forget(i);
+        } else {
+            polled[i].fd = -1;
+        }
         pthread_mutex_unlock(&request_lock);
         if (ours && pds_arming_claim(arming))
             pds_deliver(arming->sig, arming->grace_ns, &notice);
@@ -176,11 +171,11 @@ static void *run(void *unused)
     return NULL;
 }
 
-static int start(int with_carrier)
+static int start(void)
 {
     if (runs)
         return 0;
-    carrier = with_carrier;
+    carrier = pds_carrier();
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -192,7 +187,9 @@ static int start(int with_carrier)
 
 static int ask(struct request asked)
 {
-    int r = pds_carrier_handle_again(carrier); /* else it would not wake but kill, or be ignored */
+    int r = start();
+    if (r >= 0)
+        r = pds_carrier_handle_again(carrier); /* else it would not wake but kill, or be ignored */
     if (r < 0)
         return r;
     pthread_mutex_lock(&request_lock);
@@ -210,10 +207,9 @@ static int ask(struct request asked)
     return asked.result < 0 ? pds_fail(-asked.result, asked.failed_call) : asked.result;
 }
 
-int pds_watcher_setting(int with_carrier, int sig)
+int pds_watcher_setting(int sig)
 {
-    int r = start(with_carrier);
-    return r < 0 ? r : ask((struct request){.serve = serve_setting, .number = sig});
+    return ask((struct request){.serve = serve_setting, .number = sig});
 }
 
 pid_t pds_watcher_tid(void)
@@ -221,11 +217,8 @@ pid_t pds_watcher_tid(void)
     return tid;
 }
 
-int pds_watcher_add(int with_carrier, pid_t pid, const char *notice, struct arming *arming)
+int pds_watcher_add(pid_t pid, const char *notice, const struct arming *arming)
 {
-    int r = start(with_carrier);
-    if (r < 0)
-        return r;
     return ask((struct request){.serve = serve_add, .pid = pid, .notice = notice, .arming = arming});
 }
 
@@ -239,18 +232,7 @@ bool pds_watcher_watches(pid_t pid, const struct arming *arming)
     return found;
 }
 
-/* After a failure, which stays the one that is told. */
-void pds_watcher_drop(struct arming *arming)
-{
-    const char *call = pds_failed_call();
-    int count, lost;
-    pds_watcher_counts(&count, &lost);
-    if (count > 0)
-        ask((struct request){.serve = serve_drop, .arming = arming});
-    pds_fail(0, call);
-}
-
-void pds_watcher_keep_only(struct arming *arming)
+void pds_watcher_keep_only(const struct arming *arming)
 {
     int count, lost;
     pds_watcher_counts(&count, &lost);
@@ -269,18 +251,20 @@ int pds_watcher_listen(int new_carrier)
 void pds_watcher_counts(int *count, int *lost)
 {
     pthread_mutex_lock(&request_lock);
-    *count = watched_count;
-    *lost = watched_lost;
+    *lost = 0;
+    for (int i = 0; i < watched_count; i++)
+        *lost += polled[i].fd < 0;
+    *count = watched_count - *lost;
     pthread_mutex_unlock(&request_lock);
 }
 
 void pds_watcher_after_fork_in_child(void)
 {
     if (!own_table)
-        drop(NULL, true);
+        keep_only(NULL);
     runs = own_table = false;
     pds_notice_own_table(0);
-    watched_count = watched_lost = 0;
+    watched_count = 0;
     request.serve = NULL;
     pthread_mutex_init(&request_lock, NULL);
     pthread_cond_init(&request_done, NULL);

@@ -37,7 +37,9 @@ void pds_each_line(const char *path, bool (*goes_on)(void *with, const char *lin
 /* failed.c: remember which call failed; returns -error. */
 int pds_fail(int error, const char *call);
 
-/* thread.c */
+/* thread.c. The lock is held while what is armed, the lifeline or what system(3) ignores changes.
+ * A fork waits for it (init.c); no signal handler takes it. */
+extern pthread_mutex_t pds_lock;
 int pds_start_thread(pthread_t *thread, size_t stack_size, void *(*run)(void *), void *argument);
 
 /* identity.c */
@@ -50,7 +52,6 @@ void pds_identity_after_fork_in_child(void);
 int pds_inherited_lifeline(void); /* in a forked child; -ENODATA: none was wanted */
 int pds_lifeline_follow(int lifeline, int sig, bool group);
 void pds_lifeline_before_fork(void);
-void pds_lifeline_after_fork_in_parent(void);
 void pds_lifeline_after_fork_in_child(void);
 
 #endif

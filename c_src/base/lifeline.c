@@ -16,7 +16,6 @@
 
 enum { HIGH = 200 }; /* out of the way of a shell's `exec 3>file` */
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int write_end = -1;
 static struct stat file;
 static bool for_forked; /* children of fork may need one, in case they exec */
@@ -71,19 +70,19 @@ static int open_read_end(const char *process, int fd_there)
 
 int pds_lifeline(void)
 {
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&pds_lock);
     int r = make();
     if (r >= 0)
         r = open_read_end("thread-self", write_end);
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&pds_lock);
     return r;
 }
 
 void pds_lifeline_for_forked(int wanted)
 {
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&pds_lock);
     for_forked = wanted;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&pds_lock);
 }
 
 /* pexpect's child closes all descriptors that it does not know before it execs. Then the read end
@@ -125,19 +124,12 @@ IN_CHILD int pds_lifeline_follow(int lifeline, int sig, bool group)
 
 void pds_lifeline_before_fork(void)
 {
-    pthread_mutex_lock(&lock); /* no fork between the making of the pipe and our knowing it */
     if (needed_after_exec(pds_on_main_thread()))
         make(); /* a failure matters to the child alone, if it execs */
 }
 
-void pds_lifeline_after_fork_in_parent(void)
-{
-    pthread_mutex_unlock(&lock);
-}
-
 void pds_lifeline_after_fork_in_child(void)
 {
-    pthread_mutex_init(&lock, NULL);
     if (pds_is_file(inherited, &forkers_file)) /* our forker's own */
         close(inherited);
     bool wanted = needed_after_exec(pds_forked_on_main());

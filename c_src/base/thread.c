@@ -1,5 +1,7 @@
-/* A native thread of the library's own, which lasts as long as the process. */
+/* Threads: the lock that the rooms share, and a native thread that lasts as long as the process. */
 #include "base.h"
+
+pthread_mutex_t pds_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int create(pthread_t *thread, size_t stack_size, void *(*run)(void *), void *argument)
 {

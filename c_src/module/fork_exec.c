@@ -30,40 +30,23 @@ static void *room_for(Py_ssize_t count, size_t size)
     return room != NULL ? room : PyErr_NoMemory();
 }
 
-static bool point_to(struct strings *strings)
+static bool take(struct strings *strings, PyObject *sequence, bool are_paths)
 {
-    Py_ssize_t count = PyTuple_Size(strings->owner);
+    strings->owner = PySequence_List(sequence);
+    if (strings->owner == NULL)
+        return false;
+    Py_ssize_t count = PyList_Size(strings->owner);
     strings->pointers = room_for(count, sizeof *strings->pointers);
     if (strings->pointers == NULL)
         return false;
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (PyBytes_AsStringAndSize(PyTuple_GetItem(strings->owner, i), &strings->pointers[i], NULL) < 0)
+        PyObject *item = PyList_GetItem(strings->owner, i);
+        if (are_paths && (!PyUnicode_FSConverter(item, &item) || PyList_SetItem(strings->owner, i, item) < 0))
+            return false;
+        if (PyBytes_AsStringAndSize(item, &strings->pointers[i], NULL) < 0)
             return false;
     }
     return true;
-}
-
-static bool take_bytes(struct strings *strings, PyObject *sequence)
-{
-    strings->owner = PySequence_Tuple(sequence);
-    return strings->owner != NULL && point_to(strings);
-}
-
-static bool take_paths(struct strings *strings, PyObject *sequence)
-{
-    PyObject *paths = PySequence_Tuple(sequence);
-    if (paths == NULL)
-        return false;
-    Py_ssize_t count = PyTuple_Size(paths);
-    strings->owner = PyTuple_New(count);
-    bool taken = strings->owner != NULL;
-    for (Py_ssize_t i = 0; taken && i < count; i++) {
-        PyObject *encoded;
-        taken = PyUnicode_FSConverter(PyTuple_GetItem(paths, i), &encoded) &&
-                PyTuple_SetItem(strings->owner, i, encoded) == 0;
-    }
-    Py_DECREF(paths);
-    return taken && point_to(strings);
 }
 
 static bool take_keep(int **into, int *count, PyObject *keep)
@@ -166,8 +149,8 @@ PyObject *pds_fork_exec(PyObject *Py_UNUSED(module), PyObject *arguments)
     PyObject *cwd = NULL, *result = NULL;
     int *keep = NULL;
     uint32_t *groups = NULL;
-    if (take_keep(&keep, &s.keep_count, keep_tuple) && take_bytes(&executables, executable_list) &&
-        take_paths(&argv, args) && (env_list == Py_None || take_bytes(&envp, env_list)) &&
+    if (take_keep(&keep, &s.keep_count, keep_tuple) && take(&executables, executable_list, false) &&
+        take(&argv, args, true) && (env_list == Py_None || take(&envp, env_list, false)) &&
         (cwd_path == Py_None || PyUnicode_FSConverter(cwd_path, &cwd)) &&
         (group_list == Py_None || take_groups(&groups, &s.groups_count, group_list)) &&
         take_identity(&s.gid, "gid", gid) && take_identity(&s.uid, "uid", uid)) {

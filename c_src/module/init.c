@@ -8,8 +8,8 @@
  *   spawn/spawner_threads.c there are none
  *   spawn/system.c          no thread is in system(3)
  *
- * Before the fork the locks are taken that the child needs to be free: in that order everywhere.
- * The child does not unlock but initialize them anew. fork(2) runs these handlers; a raw clone(2),
+ * A fork waits for the lock that the rooms share. The child does not unlock it but initializes it
+ * anew. fork(2) runs these handlers; a raw clone(2),
  * vfork(2) and posix_spawn(3) do not. So identity.c and spawner_threads.c compare PIDs as well. */
 #include "../arm/arm.h"
 #include "../base/base.h"
@@ -17,22 +17,20 @@
 
 static void before_fork(void)
 {
-    pds_arm_before_fork();
-    pds_system_before_fork();
+    pthread_mutex_lock(&pds_lock);
     pds_lifeline_before_fork();
     pds_identity_before_fork();
 }
 
 static void after_fork_in_parent(void)
 {
-    pds_lifeline_after_fork_in_parent();
-    pds_system_after_fork_in_parent();
-    pds_arm_after_fork_in_parent();
+    pthread_mutex_unlock(&pds_lock);
 }
 
 /* The identity comes first: the lifeline asks it. */
 static void after_fork_in_child(void)
 {
+    pthread_mutex_init(&pds_lock, NULL);
     pds_identity_after_fork_in_child();
     pds_arm_after_fork_in_child();
     pds_spawner_threads_after_fork_in_child();

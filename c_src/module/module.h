@@ -3,7 +3,6 @@
 #define PDEATHSIG_MODULE_H
 
 #define PY_SSIZE_T_CLEAN
-#define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 PyObject *pds_fork_exec(PyObject *module, PyObject *arguments);

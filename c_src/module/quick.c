@@ -64,16 +64,12 @@ static int read_pids(PyObject *sequence, int *pids)
         PyErr_SetString(PyExc_ValueError, "too many processes to watch");
         return -1;
     }
-    for (Py_ssize_t i = 0; i < count; i++) {
+    for (Py_ssize_t i = 0; i < count && !PyErr_Occurred(); i++) {
         PyObject *item = PySequence_GetItem(sequence, i);
-        if (item == NULL)
-            return -1;
-        pids[i] = (int)PyLong_AsLong(item);
-        Py_DECREF(item);
-        if (PyErr_Occurred())
-            return -1;
+        pids[i] = item == NULL ? -1 : (int)PyLong_AsLong(item);
+        Py_XDECREF(item);
     }
-    return (int)count;
+    return PyErr_Occurred() ? -1 : (int)count;
 }
 
 static PyObject *arm(PyObject *Py_UNUSED(module), PyObject *args)

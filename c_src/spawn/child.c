@@ -28,17 +28,22 @@ enum { HANDLER = 1 };
 enum { HANDLER = 0 };
 #endif
 
-IN_CHILD bool pds_child_set_close_on_exec(int fd, bool on)
+IN_CHILD static bool make_inheritable(int fd)
 {
     long flags = syscall(FCNTL, fd, F_GETFD, 0);
-    return flags >= 0 && syscall(FCNTL, fd, F_SETFD, on ? flags | FD_CLOEXEC : flags & ~FD_CLOEXEC) == 0;
+    return flags >= 0 && syscall(FCNTL, fd, F_SETFD, flags & ~FD_CLOEXEC) == 0;
+}
+
+IN_CHILD bool pds_child_duplicate(int fd, int to)
+{
+    return fd == to ? make_inheritable(fd) : syscall(SYS_dup3, fd, to, 0) == to;
 }
 
 IN_CHILD bool pds_child_keep(const struct spawning *spawning)
 {
     for (int i = 0; i < spawning->s->keep_count; i++) {
         int fd = spawning->keep[i];
-        if (fd != spawning->s->errpipe_write && !pds_child_set_close_on_exec(fd, false))
+        if (fd != spawning->s->errpipe_write && !make_inheritable(fd))
             return false;
     }
     return true;
@@ -97,36 +102,34 @@ IN_CHILD void pds_child_close_from(const struct spawning *spawning, unsigned int
         close_from_slowly(spawning, first);
 }
 
-IN_CHILD void pds_child_set_default_action(int sig)
-{
-    unsigned long nothing[32] = {0};
-    syscall(SYS_rt_sigaction, sig, nothing, NULL, _NSIG / 8);
-}
-
 /* Ignored signals stay ignored across an exec, but for those that must not. */
-IN_CHILD void pds_child_drop_handlers(const struct spawning *spawning)
+IN_CHILD static void drop_handlers(const struct spawning *spawning)
 {
-    pds_child_set_default_action(spawning->s->sig);
-    if (spawning->s->restore_signals) {
-        pds_child_set_default_action(SIGPIPE);
-        pds_child_set_default_action(SIGXFSZ);
-    }
-    unsigned long now[32];
-    for (int i = 1; i < _NSIG && !spawning->handlers_dropped; i++) {
-        bool known = syscall(SYS_rt_sigaction, i, NULL, now, _NSIG / 8) == 0;
-        if (known && now[HANDLER] != (unsigned long)SIG_DFL && now[HANDLER] != (unsigned long)SIG_IGN)
-            pds_child_set_default_action(i);
+    unsigned long now[32], nothing[32] = {0};
+    for (int sig = 1; sig < _NSIG; sig++) {
+        bool drop = sig == spawning->s->sig || (sig <= 64 && spawning->defaults >> (sig - 1) & 1);
+        if (!drop && !spawning->handlers_dropped && syscall(SYS_rt_sigaction, sig, NULL, now, _NSIG / 8) == 0)
+            drop = now[HANDLER] != (unsigned long)SIG_DFL && now[HANDLER] != (unsigned long)SIG_IGN;
+        if (drop)
+            syscall(SYS_rt_sigaction, sig, nothing, NULL, _NSIG / 8);
     }
 }
 
 /* What a spawner thread's child has from the thread that asked for it. That the affinity has left
  * the cpuset meanwhile is no reason not to start. */
-IN_CHILD void pds_child_take_attributes(const struct spawning *spawning)
+IN_CHILD void pds_child_begin(const struct spawning *spawning)
 {
     if (spawning->affinity_size > 0)
         syscall(SYS_sched_setaffinity, 0, spawning->affinity_size, spawning->affinity);
     if (spawning->renice)
         syscall(SYS_setpriority, 0 /* PRIO_PROCESS */, 0, spawning->nice);
+    drop_handlers(spawning);
+}
+
+IN_CHILD bool pds_child_take_group(const struct pds_spawn *s)
+{
+    return (!s->new_session || syscall(SYS_setsid) >= 0) &&
+           (s->process_group < 0 || syscall(SYS_setpgid, 0, s->process_group) == 0);
 }
 
 IN_CHILD bool pds_child_fail(struct spawning *spawning, int error, const char *call)
@@ -171,12 +174,13 @@ IN_CHILD static bool is_absence(int error, bool as_execvp)
            (as_execvp && (error == ESTALE || error == ENODEV || error == ETIMEDOUT));
 }
 
-/* As os.execvpe does: the first error that is not about a candidate's absence counts. execvp(3)
- * goes on from EACCES alone. */
+/* With the signals let in. As os.execvpe does: the first error that is not about a candidate's absence counts.
+ * execvp(3) goes on from EACCES alone. */
 IN_CHILD void pds_child_exec(const struct spawning *spawning)
 {
     bool as_execvp = spawning->posix != NULL && spawning->posix->as_execvp;
     int first = 0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spawning->mask, NULL, _NSIG / 8);
     for (char *const *candidate = spawning->executables; *candidate != NULL; candidate++) {
         syscall(SYS_execve, *candidate, spawning->argv, spawning->envp);
         if (is_absence(errno, as_execvp))

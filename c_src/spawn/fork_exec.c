@@ -12,32 +12,23 @@
 
 static const char NOEXEC[] = "noexec", NOEXEC_CHDIR[] = "noexec:chdir";
 
-IN_CHILD static bool write_all(int fd, const char *text, size_t length)
+IN_CHILD static char *append(char *end, const char *text)
 {
-    while (length > 0) {
-        long n = syscall(SYS_write, fd, text, length);
-        if (n < 0 && errno != EINTR)
-            return false;
-        if (n > 0) {
-            text += n;
-            length -= (size_t)n;
-        }
-    }
-    return true;
+    while (*text != '\0')
+        *end++ = *text++;
+    return end;
 }
 
-/* In the form that subprocess.Popen reads. */
-IN_CHILD static void report(int fd, int error, const char *what)
+/* In the form that subprocess.Popen reads: "OSError:", errno in hexadecimal, ":", what. */
+IN_CHILD static void report(int fd, unsigned int error, const char *what)
 {
-    char hex[2 * sizeof error];
-    size_t start = sizeof hex;
-    for (unsigned int rest = (unsigned int)error; rest != 0; rest /= 16)
-        hex[--start] = "0123456789ABCDEF"[rest % 16];
-    size_t length = 0;
-    while (what[length] != '\0')
-        length++;
-    if (write_all(fd, "OSError:", 8) && write_all(fd, hex + start, sizeof hex - start) && write_all(fd, ":", 1))
-        write_all(fd, what, length);
+    char text[64], *end = append(text, "OSError:");
+    for (int shift = 28; shift >= 0; shift -= 4) {
+        if (error >> shift != 0)
+            *end++ = "0123456789ABCDEF"[error >> shift & 15];
+    }
+    end = append(append(end, ":"), what);
+    syscall(SYS_write, fd, text, end - text);
 }
 
 IN_CHILD static bool close_one(int fd)
@@ -53,9 +44,7 @@ IN_CHILD static int dup_above_standard(int fd)
 
 IN_CHILD static bool make_standard(int fd, int standard)
 {
-    if (fd == -1)
-        return true;
-    return fd == standard ? pds_child_set_close_on_exec(fd, false) : syscall(SYS_dup3, fd, standard, 0) == standard;
+    return fd == -1 || pds_child_duplicate(fd, standard);
 }
 
 IN_CHILD static bool take_standard_descriptors(const struct pds_spawn *s)
@@ -89,17 +78,11 @@ IN_CHILD static const char *try_to_become(struct spawning *spawning)
         return s->says_chdir ? NOEXEC_CHDIR : NOEXEC;
     if (s->umask >= 0)
         syscall(SYS_umask, s->umask);
-    pds_child_take_attributes(spawning);
-    pds_child_drop_handlers(spawning);
-    if (s->new_session && syscall(SYS_setsid) < 0)
-        return NOEXEC;
-    if (s->process_group >= 0 && syscall(SYS_setpgid, 0, s->process_group) != 0)
-        return NOEXEC;
-    if (!take_credentials(spawning) || !pds_child_bind(spawning))
+    pds_child_begin(spawning);
+    if (!pds_child_take_group(s) || !take_credentials(spawning) || !pds_child_bind(spawning))
         return NOEXEC;
     if (s->close_fds)
         pds_child_close_from(spawning, STDERR_FILENO + 1);
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spawning->mask, NULL, _NSIG / 8);
     pds_child_exec(spawning);
     return "";
 }
@@ -107,29 +90,20 @@ IN_CHILD static const char *try_to_become(struct spawning *spawning)
 IN_CHILD static void become(struct spawning *spawning)
 {
     const char *what = try_to_become(spawning);
-    report(spawning->s->errpipe_write, errno, what);
+    report(spawning->s->errpipe_write, (unsigned int)errno, what);
     spawning->reported = true;
 }
 
 /* subprocess now reads from errpipe_read until all have closed the other end. A process that
- * another thread forked meanwhile may hold that for long. So errpipe_read becomes an empty file. */
-static void replace_by_nothing(int errpipe_read)
+ * another thread forked meanwhile may hold that for long. So errpipe_read becomes a socket with the
+ * child's report in it, if any. No pipe: a fork might keep its other end open too. */
+static void end_reports(const struct spawning *spawning)
 {
-    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (nothing >= 0) {
-        dup3(nothing, errpipe_read, O_CLOEXEC);
-        close(nothing);
-    }
-}
-
-/* The same, with the child's report in it. No pipe: a fork might keep its other end open too. */
-static void replace_by_report(int errpipe_read)
-{
+    int errpipe_read = spawning->s->errpipe_read, pair[2];
     char text[64];
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+    if (!spawning->s->threads || !spawning->settled || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
         return;
-    ssize_t length = read(errpipe_read, text, sizeof text);
+    ssize_t length = spawning->reported ? read(errpipe_read, text, sizeof text) : 0;
     if (length > 0)
         send(pair[0], text, (size_t)length, MSG_NOSIGNAL);
     shutdown(pair[0], SHUT_WR);
@@ -143,6 +117,7 @@ int pds_spawn(struct pds_spawn *s, char **executables, char **argv, char **envp,
 {
     struct spawning spawning = {.s = s,
                                 .become = become,
+                                .started = end_reports,
                                 .executables = executables,
                                 .argv = argv,
                                 .envp = envp,
@@ -150,14 +125,8 @@ int pds_spawn(struct pds_spawn *s, char **executables, char **argv, char **envp,
                                 .keep = keep,
                                 .groups = groups};
     bool own_credentials = s->uid >= 0 || s->gid >= 0 || s->groups_count >= 0;
+    if (s->restore_signals)
+        spawning.defaults = (uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1);
     spawning.share_memory = s->share_memory && !own_credentials;
-    struct signals before;
-    pds_hold_signals(&before);
-    spawning.mask = before.mask;
-    sigdelset(&spawning.mask, s->sig);
-    int pid = pds_start(&spawning);
-    if (pid > 0 && s->threads && spawning.settled)
-        (spawning.reported ? replace_by_report : replace_by_nothing)(s->errpipe_read);
-    pds_restore_signals(&before);
-    return pid;
+    return pds_start(&spawning);
 }

@@ -7,12 +7,13 @@
 
 #include "../base/base.h"
 
-enum { AFFINITY_MAX = 1024, CHILD_STACK = 16 * 1024 };
+enum { CPUS_MAX = 8192, CHILD_STACK = 16 * 1024 };
 
 /* One program being started. The child reads it in our memory, or in its copy of that. */
 struct spawning {
     struct pds_spawn *s;
-    void (*become)(struct spawning *spawning); /* in the child: execs, or returns */
+    void (*become)(struct spawning *spawning);        /* in the child: execs, or returns */
+    void (*started)(const struct spawning *spawning); /* in the parent, signals held; NULL: nothing */
     char **executables, **argv, **envp;
     const char *cwd;
     const int *keep;
@@ -21,13 +22,15 @@ struct spawning {
     const struct pds_action *actions;
     long descriptors_max;
     pid_t parent;
+    uint64_t defaults; /* signals that are not to stay ignored: bit 0 is signal 1 */
+    bool mask_given;   /* else the calling thread's */
     sigset_t mask;
     bool share_memory;
     bool handlers_dropped; /* by the kernel */
     int nice;
     bool renice;
     size_t affinity_size; /* in bytes; 0: as the creating thread has it */
-    unsigned char affinity[AFFINITY_MAX];
+    unsigned long affinity[CPUS_MAX / 8 / sizeof(unsigned long)];
 
     /* Written by a child that shares this memory. */
     bool settled;       /* we resume when it has execed or ended (qemu-user has no vfork) */
@@ -38,11 +41,10 @@ struct spawning {
 
 /* child.c: see there for the rules. Those that return bool: false, with errno, if a call failed. */
 void pds_child_close_from(const struct spawning *spawning, unsigned int first);
-bool pds_child_set_close_on_exec(int fd, bool on);
+bool pds_child_duplicate(int fd, int to); /* it is inherited then, also onto itself */
 bool pds_child_keep(const struct spawning *spawning);
-void pds_child_set_default_action(int sig);
-void pds_child_drop_handlers(const struct spawning *spawning);
-void pds_child_take_attributes(const struct spawning *spawning);
+void pds_child_begin(const struct spawning *spawning);
+bool pds_child_take_group(const struct pds_spawn *s);
 bool pds_child_fail(struct spawning *spawning, int error, const char *call);
 bool pds_child_bind(struct spawning *spawning);
 void pds_child_exec(const struct spawning *spawning);
@@ -59,12 +61,6 @@ int pds_spawner_threads_clone(struct spawning *spawning);
 void pds_spawner_threads_after_fork_in_child(void);
 
 /* start.c: pds_clone() by the right thread, while signals are held; reaps a child that failed. */
-struct signals {
-    sigset_t mask;
-    int cancel_state;
-};
-void pds_hold_signals(struct signals *before);
-void pds_restore_signals(const struct signals *before);
 int pds_start(struct spawning *spawning);
 
 /* fork_exec.c: start a program that gets s->sig when this *process* dies, whichever thread calls.
@@ -75,8 +71,6 @@ int pds_spawn(struct pds_spawn *s, char **executables, char **argv, char **envp,
               const uint32_t *groups);
 
 /* system.c */
-void pds_system_before_fork(void);
-void pds_system_after_fork_in_parent(void);
 void pds_system_after_fork_in_child(void);
 
 #endif

@@ -47,18 +47,10 @@ static void reset(void)
     process = getpid();
 }
 
-/* All but those that libc sends to its own threads, as setuid(3) does. */
-static void block_signals(void)
-{
-    sigset_t all;
-    sigfillset(&all);
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, _NSIG / 8);
-}
-
+/* It has all signals blocked, as its creator has (start.c). */
 static void *run(void *argument)
 {
     struct spawner *spawner = argument;
-    block_signals();
     prctl(PR_SET_NAME, "pdeathsig");
     spawner->tid = (pid_t)syscall(SYS_gettid);
     for (;;) {
@@ -98,19 +90,11 @@ static bool suits(const struct spawner *spawner, uint64_t attributes, struct spa
     if (nice > spawning->nice) /* to go back may not be permitted */
         return false;
     spawning->renice = nice != spawning->nice;
-    unsigned char affinity[AFFINITY_MAX];
+    unsigned long affinity[CPUS_MAX / 8 / sizeof(unsigned long)];
     long size = syscall(SYS_sched_getaffinity, spawner->tid, sizeof affinity, affinity);
     if (size > 0 && (size_t)size == spawning->affinity_size && memcmp(affinity, spawning->affinity, (size_t)size) == 0)
         spawning->affinity_size = 0;
     return true;
-}
-
-static int cpus(const struct spawning *spawning)
-{
-    int n = 0;
-    for (size_t i = 0; i < spawning->affinity_size; i++)
-        n += __builtin_popcount(spawning->affinity[i]);
-    return n;
 }
 
 /* Returns whether one became idle in time. */
@@ -129,7 +113,7 @@ static int hand_over(uint64_t attributes, struct request *request)
 {
     struct spawning *spawning = request->spawning;
     size_t affinity_size = spawning->affinity_size;
-    int enough = cpus(spawning);
+    int enough = CPU_COUNT_S(affinity_size, (const cpu_set_t *)spawning->affinity);
     for (;;) {
         int busy = 0;
         for (int i = 0; i < spawners_count; i++) {

@@ -7,23 +7,6 @@
 
 extern char **environ;
 
-void pds_hold_signals(struct signals *before)
-{
-    sigset_t all;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancel_state);
-    /* But for those that libc uses itself: setuid(3) on another thread awaits our answer, and holds
-     * a lock that pthread_create(3) needs. */
-    sigfillset(&all);
-    memset(&before->mask, 0, sizeof before->mask);
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before->mask, _NSIG / 8);
-}
-
-void pds_restore_signals(const struct signals *before)
-{
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before->mask, NULL, _NSIG / 8);
-    pthread_setcancelstate(before->cancel_state, NULL);
-}
-
 /* The pointers of `environ`: another thread may change that while we exec. */
 static char **copy_of_environ(void)
 {
@@ -49,7 +32,7 @@ static int reap(pid_t pid, const struct spawning *spawning)
     return pds_fail(spawning->error, spawning->failed);
 }
 
-int pds_start(struct spawning *spawning)
+static int clone_and_bind(struct spawning *spawning)
 {
     char **our_environment = NULL;
     spawning->parent = getpid();
@@ -59,10 +42,28 @@ int pds_start(struct spawning *spawning)
     if (spawning->envp == NULL)
         return pds_fail(ENOMEM, "malloc");
     int pid = syscall(SYS_gettid) == spawning->parent ? pds_clone(spawning) : pds_spawner_threads_clone(spawning);
-    if (pid > 0 && spawning->failed != NULL)
-        pid = reap(pid, spawning);
+    free(our_environment);
+    return pid > 0 && spawning->failed != NULL ? reap(pid, spawning) : pid;
+}
+
+int pds_start(struct spawning *spawning)
+{
+    sigset_t all, before = {0};
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    /* But for those that libc uses itself: setuid(3) on another thread awaits our answer, and holds
+     * a lock that pthread_create(3) needs. */
+    sigfillset(&all);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, _NSIG / 8);
+    if (!spawning->mask_given)
+        spawning->mask = before;
+    sigdelset(&spawning->mask, spawning->s->sig);
+    int pid = clone_and_bind(spawning);
     if (pid > 0)
         spawning->s->pid = pid;
-    free(our_environment);
+    if (pid > 0 && spawning->started != NULL)
+        spawning->started(spawning);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, _NSIG / 8);
+    pthread_setcancelstate(cancel_state, NULL);
     return pid;
 }

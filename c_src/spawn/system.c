@@ -9,7 +9,6 @@
 static const int IGNORED[] = {SIGINT, SIGQUIT};
 enum { COUNT = sizeof IGNORED / sizeof *IGNORED };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int running; /* threads in pds_system() */
 static struct sigaction before[COUNT];
 
@@ -18,11 +17,11 @@ static void start_ignoring(void)
     struct sigaction nothing;
     memset(&nothing, 0, sizeof nothing);
     nothing.sa_handler = SIG_IGN;
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&pds_lock);
     for (int i = 0; running == 0 && i < COUNT; i++)
         sigaction(IGNORED[i], &nothing, &before[i]);
     running++;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&pds_lock);
 }
 
 static void restore_actions(void)
@@ -33,10 +32,10 @@ static void restore_actions(void)
 
 static void stop_ignoring(void)
 {
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&pds_lock);
     if (--running == 0)
         restore_actions();
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&pds_lock);
 }
 
 static uint64_t not_ignored_before(void)
@@ -57,7 +56,7 @@ static uint64_t as_bits(const sigset_t *set)
     return signals;
 }
 
-int pds_system(struct pds_spawn *s, const char *executables, const char *argv)
+int pds_system(struct pds_spawn *s, char **executables, char **argv)
 {
     sigset_t sigchld, mask;
     int status, pid;
@@ -76,20 +75,9 @@ int pds_system(struct pds_spawn *s, const char *executables, const char *argv)
     return r;
 }
 
-void pds_system_before_fork(void)
-{
-    pthread_mutex_lock(&lock);
-}
-
-void pds_system_after_fork_in_parent(void)
-{
-    pthread_mutex_unlock(&lock);
-}
-
 /* The child has none of the threads that are in pds_system(). */
 void pds_system_after_fork_in_child(void)
 {
-    pthread_mutex_init(&lock, NULL);
     if (running > 0)
         restore_actions();
     running = 0;

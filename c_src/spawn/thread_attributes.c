@@ -56,18 +56,11 @@ static void mix_namespaces(uint64_t *digest)
 
 static void mix_scheduling(uint64_t *digest)
 {
-    struct { /* sched_setattr(2) */
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-        uint32_t util_min, util_max;
-    } attributes;
-    memset(&attributes, 0, sizeof attributes);
-    if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) == 0) {
-        attributes.nice = 0;
-        mix(digest, &attributes, sizeof attributes);
+    enum { NICE = 4 };
+    uint32_t attributes[14] = {0}; /* struct sched_attr, sched_getattr(2) */
+    if (syscall(SYS_sched_getattr, 0, attributes, sizeof attributes, 0) == 0) {
+        attributes[NICE] = 0;
+        mix(digest, attributes, sizeof attributes);
     }
     int mode = 0;
     unsigned long nodes[NUMA_NODES_MAX / 8 / sizeof(unsigned long)] = {0};

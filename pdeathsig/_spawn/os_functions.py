@@ -163,9 +163,9 @@ def _system(bind: Bind, original: "Callable[..., int]", command: Any) -> int:
     sys.audit("os.system", line)
     bound, program = _behind_guard(bound, Program([_SHELL], [b"sh", b"-c", b"--", line], None))
     spawn = native.ffi.new("struct pds_spawn *", {"process_group": 0 if bound.group else -1})
-    executables, argv, _ = _fill(spawn, bound, program)
+    strings = _fill(spawn, bound, program)
     with fork_exec.lifeline_if(_needs_lifeline(bound), above=0) as spawn.lifeline:
-        status: int = native.lib.pds_system(spawn, executables, argv)
+        status: int = native.lib.pds_system(spawn, strings[0][0], strings[1][0])
     if status >= 0:
         return status
     failed = native.failed_call()
@@ -189,7 +189,7 @@ def start(bound: Binding, path: Any, program: Program, options: Options) -> int:
     highest = max((max(action["fd"], action.get("to", 0)) for action in options.fields), default=0)
     try:
         with fork_exec.lifeline_if(_needs_lifeline(bound), above=highest) as spawn.lifeline:
-            result: int = native.lib.pds_posix_spawn(spawn, options.posix, options.actions, *strings)
+            result: int = native.lib.pds_posix_spawn(spawn, options.posix, options.actions, *(array for array, *_ in strings))
     except BaseException:  # KeyboardInterrupt
         fork_exec.end_child(spawn.pid)
         raise
@@ -208,20 +208,21 @@ def _behind_guard(bound: Binding, program: Program) -> "tuple[Binding, Program]"
     return Binding(SIGKILL), Program(executables, argv, program.env)
 
 
-def _fill(spawn: Any, bound: Binding, program: Program) -> "tuple[Any, Any, Any]":
-    """Fill in the binding and the counts of strings. Returns the strings for the extension."""
+def _fill(spawn: Any, bound: Binding, program: Program) -> "list[list[Any]]":
+    """Fill in the binding. Returns the arrays of strings, each with what it points to."""
     executables, argv, env = program
     spawn.sig, spawn.group = bound.sig, bound.group
-    spawn.executables_count, spawn.argc, spawn.envc = len(executables), len(argv), -1 if env is None else len(env)
-    return _joined(executables), _joined(argv), native.ffi.NULL if env is None else _joined(env)
+    return [_array(executables), _array(argv), [native.ffi.NULL] if env is None else _array(env)]
 
 
 def _needs_lifeline(bound: Binding) -> bool:
     return bound.group or fork_exec.exec_clears_pdeathsig()
 
 
-def _joined(strings: "Sequence[bytes]") -> bytes:
-    return b"\0".join((*strings, b""))
+def _array(strings: "Sequence[bytes]") -> "list[Any]":
+    """A C array of pointers that ends in NULL, and the strings that it points to."""
+    copies = [native.ffi.new("char[]", string) for string in strings]
+    return [native.ffi.new("char *[]", [*copies, native.ffi.NULL]), *copies]
 
 
 def _encoded(value: Any) -> bytes:
