@@ -110,7 +110,13 @@ void pds_lifeline_for_forked(int wanted);
 
 /* The program to start, in the terms of CPython's _posixsubprocess.fork_exec. */
 struct pds_spawn {
-    int keep_count;   /* descriptors that the program inherits */
+    char **executables;  /* tried in turn; up to a NULL, as the next two */
+    char **argv, **envp; /* envp NULL: our environment */
+    const char *cwd;     /* NULL: ours */
+    const int *keep;     /* the descriptors that the program inherits, in ascending order; among them
+                            errpipe_write, which it does not */
+    const uint32_t *groups;
+    int keep_count;
     int groups_count; /* -1: ours */
 
     int p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite; /* -1: none */
@@ -129,8 +135,17 @@ struct pds_spawn {
     int pid;           /* written: the child's, as soon as there is one */
 };
 
+enum { PDS_OPEN = 0, PDS_CLOSE = 1, PDS_DUP2 = 2, PDS_CLOSE_FROM = 3 };
+struct pds_action {
+    int what, fd;
+    int to;           /* PDS_DUP2 */
+    int flags, mode;  /* PDS_OPEN */
+    const char *path; /* PDS_OPEN */
+};
+
 /* What posix_spawn(3) has, and fork_exec has not. */
 struct pds_posix {
+    const struct pds_action *actions;
     int actions_count;
     int reset_ids;
     int scheduling;       /* 0: ours; 1: another priority; 2: and another policy */
@@ -141,23 +156,14 @@ struct pds_posix {
     int exits;               /* a child that cannot exec ends with status 127, else in an error */
 };
 
-enum { PDS_OPEN = 0, PDS_CLOSE = 1, PDS_DUP2 = 2, PDS_CLOSE_FROM = 3 };
-struct pds_action {
-    int what, fd;
-    int to;           /* PDS_DUP2 */
-    int flags, mode;  /* PDS_OPEN */
-    const char *path; /* PDS_OPEN */
-};
-
 /* posix_spawn(3). The child gets s->sig when this *process* dies, whichever thread calls.
- * executables (tried in turn), argv, envp (NULL: our environment): up to a NULL. Of s counts what posix_spawn knows
+ * Of s counts what posix_spawn knows
  * too: new_session, process_group, and of descriptors the lifeline, which is the only one to keep. Where the call that
  * failed is "posix_spawn" or "clone", the error is one that posix_spawn(3) has. */
-int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix, const struct pds_action *actions,
-                    char **executables, char **argv, char **envp);
+int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix);
 
 /* system(3) by pds_posix_spawn: waits, and returns the wait status. */
-int pds_system(struct pds_spawn *s, char **executables, char **argv);
+int pds_system(struct pds_spawn *s);
 
 /* ---- kill/ ---- */
 

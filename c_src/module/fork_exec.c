@@ -154,9 +154,14 @@ PyObject *pds_fork_exec(PyObject *Py_UNUSED(module), PyObject *arguments)
         (cwd_path == Py_None || PyUnicode_FSConverter(cwd_path, &cwd)) &&
         (group_list == Py_None || take_groups(&groups, &s.groups_count, group_list)) &&
         take_identity(&s.gid, "gid", gid) && take_identity(&s.uid, "uid", uid)) {
-        const char *directory = cwd == NULL ? NULL : PyBytes_AsString(cwd);
+        s.executables = executables.pointers;
+        s.argv = argv.pointers;
+        s.envp = envp.pointers;
+        s.cwd = cwd == NULL ? NULL : PyBytes_AsString(cwd);
+        s.keep = keep;
+        s.groups = groups;
         PyThreadState *state = PyEval_SaveThread();
-        pid_t pid = pds_spawn(&s, executables.pointers, argv.pointers, envp.pointers, directory, keep, groups);
+        pid_t pid = pds_spawn(&s);
         PyEval_RestoreThread(state);
         result = noted(pid, started);
     }

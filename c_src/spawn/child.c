@@ -39,20 +39,19 @@ IN_CHILD bool pds_child_duplicate(int fd, int to)
     return fd == to ? make_inheritable(fd) : syscall(SYS_dup3, fd, to, 0) == to;
 }
 
-IN_CHILD bool pds_child_keep(const struct spawning *spawning)
+IN_CHILD bool pds_child_keep(const struct pds_spawn *s)
 {
-    for (int i = 0; i < spawning->s->keep_count; i++) {
-        int fd = spawning->keep[i];
-        if (fd != spawning->s->errpipe_write && !make_inheritable(fd))
+    for (int i = 0; i < s->keep_count; i++) {
+        if (s->keep[i] != s->errpipe_write && !make_inheritable(s->keep[i]))
             return false;
     }
     return true;
 }
 
-IN_CHILD static bool is_kept(const struct spawning *spawning, int fd)
+IN_CHILD static bool is_kept(const struct pds_spawn *s, int fd)
 {
-    for (int i = 0; i < spawning->s->keep_count; i++) {
-        if (spawning->keep[i] == fd)
+    for (int i = 0; i < s->keep_count; i++) {
+        if (s->keep[i] == fd)
             return true;
     }
     return false;
@@ -64,7 +63,7 @@ IN_CHILD static void close_from_slowly(const struct spawning *spawning, unsigned
     int directory = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (directory < 0) {
         for (long fd = first; fd < spawning->descriptors_max; fd++) {
-            if (!is_kept(spawning, (int)fd))
+            if (!is_kept(spawning->s, (int)fd))
                 syscall(SYS_close, fd);
         }
         return;
@@ -80,7 +79,7 @@ IN_CHILD static void close_from_slowly(const struct spawning *spawning, unsigned
             int fd = 0;
             while (*name >= '0' && *name <= '9')
                 fd = 10 * fd + (*name++ - '0');
-            if (*name == '\0' && fd >= (int)first && fd != directory && !is_kept(spawning, fd))
+            if (*name == '\0' && fd >= (int)first && fd != directory && !is_kept(spawning->s, fd))
                 syscall(SYS_close, fd);
         }
     }
@@ -90,7 +89,7 @@ IN_CHILD static void close_from_slowly(const struct spawning *spawning, unsigned
 IN_CHILD void pds_child_close_from(const struct spawning *spawning, unsigned int first)
 {
     for (int i = 0; i < spawning->s->keep_count; i++) {
-        unsigned int fd = (unsigned int)spawning->keep[i];
+        unsigned int fd = (unsigned int)spawning->s->keep[i];
         if (fd > first && syscall(SYS_close_range, first, fd - 1, 0) != 0) {
             close_from_slowly(spawning, first);
             return;
@@ -181,8 +180,9 @@ IN_CHILD void pds_child_exec(const struct spawning *spawning)
     bool as_execvp = spawning->posix != NULL && spawning->posix->as_execvp;
     int first = 0;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spawning->mask, NULL, _NSIG / 8);
-    for (char *const *candidate = spawning->executables; *candidate != NULL; candidate++) {
-        syscall(SYS_execve, *candidate, spawning->argv, spawning->envp);
+    const struct pds_spawn *s = spawning->s;
+    for (char *const *candidate = s->executables; *candidate != NULL; candidate++) {
+        syscall(SYS_execve, *candidate, s->argv, s->envp);
         if (is_absence(errno, as_execvp))
             continue;
         if (as_execvp && errno != EACCES)

@@ -60,10 +60,9 @@ IN_CHILD static bool take_standard_descriptors(const struct pds_spawn *s)
            make_standard(err, STDERR_FILENO);
 }
 
-IN_CHILD static bool take_credentials(const struct spawning *spawning)
+IN_CHILD static bool take_credentials(const struct pds_spawn *s)
 {
-    const struct pds_spawn *s = spawning->s;
-    return (s->groups_count < 0 || syscall(SETGROUPS, s->groups_count, spawning->groups) == 0) &&
+    return (s->groups_count < 0 || syscall(SETGROUPS, s->groups_count, s->groups) == 0) &&
            (s->gid < 0 || syscall(SETREGID, (gid_t)s->gid, (gid_t)s->gid) == 0) &&
            (s->uid < 0 || syscall(SETREUID, (uid_t)s->uid, (uid_t)s->uid) == 0);
 }
@@ -72,14 +71,14 @@ IN_CHILD static bool take_credentials(const struct spawning *spawning)
 IN_CHILD static const char *try_to_become(struct spawning *spawning)
 {
     const struct pds_spawn *s = spawning->s;
-    if (!pds_child_keep(spawning) || !take_standard_descriptors(s))
+    if (!pds_child_keep(s) || !take_standard_descriptors(s))
         return NOEXEC;
-    if (spawning->cwd != NULL && syscall(SYS_chdir, spawning->cwd) != 0)
+    if (s->cwd != NULL && syscall(SYS_chdir, s->cwd) != 0)
         return s->says_chdir ? NOEXEC_CHDIR : NOEXEC;
     if (s->umask >= 0)
         syscall(SYS_umask, s->umask);
     pds_child_begin(spawning);
-    if (!pds_child_take_group(s) || !take_credentials(spawning) || !pds_child_bind(spawning))
+    if (!pds_child_take_group(s) || !take_credentials(s) || !pds_child_bind(spawning))
         return NOEXEC;
     if (s->close_fds)
         pds_child_close_from(spawning, STDERR_FILENO + 1);
@@ -112,21 +111,12 @@ static void end_reports(const struct spawning *spawning)
     close(pair[1]);
 }
 
-int pds_spawn(struct pds_spawn *s, char **executables, char **argv, char **envp, const char *cwd, const int *keep,
-              const uint32_t *groups)
+int pds_spawn(struct pds_spawn *s)
 {
-    struct spawning spawning = {.s = s,
-                                .become = become,
-                                .started = end_reports,
-                                .executables = executables,
-                                .argv = argv,
-                                .envp = envp,
-                                .cwd = cwd,
-                                .keep = keep,
-                                .groups = groups};
     bool own_credentials = s->uid >= 0 || s->gid >= 0 || s->groups_count >= 0;
+    struct spawning spawning = {.s = s, .become = become, .started = end_reports};
+    spawning.share_memory = s->share_memory && !own_credentials;
     if (s->restore_signals)
         spawning.defaults = (uint64_t)1 << (SIGPIPE - 1) | (uint64_t)1 << (SIGXFSZ - 1);
-    spawning.share_memory = s->share_memory && !own_credentials;
     return pds_start(&spawning);
 }

@@ -59,10 +59,10 @@ IN_CHILD static void try_to_become(struct spawning *spawning)
     const struct pds_posix *posix = spawning->posix;
     pds_child_begin(spawning);
     if (!schedule(posix) || !pds_child_take_group(spawning->s) || (posix->reset_ids && !reset_ids()) ||
-        !pds_child_keep(spawning) || !pds_child_bind(spawning))
+        !pds_child_keep(spawning->s) || !pds_child_bind(spawning))
         return;
     for (int i = 0; i < posix->actions_count; i++) {
-        if (!act(spawning, &spawning->actions[i]))
+        if (!act(spawning, &posix->actions[i]))
             return;
     }
     pds_child_exec(spawning);
@@ -84,26 +84,18 @@ static void as_sigset(uint64_t signals, sigset_t *set)
     }
 }
 
-int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix, const struct pds_action *actions,
-                    char **executables, char **argv, char **envp)
+int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix)
 {
     struct spawning *spawning = mmap(NULL, sizeof *spawning, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (spawning == MAP_FAILED)
         return pds_fail(errno, "mmap");
     bool own_credentials = posix->reset_ids && (geteuid() != getuid() || getegid() != getgid());
+    s->keep = &s->lifeline;
     s->keep_count = s->lifeline >= 0;
     s->errpipe_write = -1;
-    *spawning = (struct spawning){.s = s,
-                                  .become = become,
-                                  .executables = executables,
-                                  .argv = argv,
-                                  .envp = envp,
-                                  .keep = &s->lifeline,
-                                  .posix = posix,
-                                  .actions = actions,
-                                  .defaults = posix->defaults,
-                                  .mask_given = posix->set_mask,
-                                  .share_memory = !own_credentials};
+    *spawning = (struct spawning){.s = s, .become = become, .posix = posix, .defaults = posix->defaults};
+    spawning->share_memory = !own_credentials;
+    spawning->mask_given = posix->set_mask;
     as_sigset(posix->mask, &spawning->mask);
     int pid = pds_start(spawning);
     munmap(spawning, sizeof *spawning);

@@ -14,12 +14,7 @@ struct spawning {
     struct pds_spawn *s;
     void (*become)(struct spawning *spawning);        /* in the child: execs, or returns */
     void (*started)(const struct spawning *spawning); /* in the parent, signals held; NULL: nothing */
-    char **executables, **argv, **envp;
-    const char *cwd;
-    const int *keep;
-    const uint32_t *groups;
-    const struct pds_posix *posix; /* NULL: as fork_exec does it */
-    const struct pds_action *actions;
+    const struct pds_posix *posix;                    /* NULL: as fork_exec does it */
     long descriptors_max;
     pid_t parent;
     uint64_t defaults; /* signals that are not to stay ignored: bit 0 is signal 1 */
@@ -42,7 +37,7 @@ struct spawning {
 /* child.c: see there for the rules. Those that return bool: false, with errno, if a call failed. */
 void pds_child_close_from(const struct spawning *spawning, unsigned int first);
 bool pds_child_duplicate(int fd, int to); /* it is inherited then, also onto itself */
-bool pds_child_keep(const struct spawning *spawning);
+bool pds_child_keep(const struct pds_spawn *s);
 void pds_child_begin(const struct spawning *spawning);
 bool pds_child_take_group(const struct pds_spawn *s);
 bool pds_child_fail(struct spawning *spawning, int error, const char *call);
@@ -64,11 +59,8 @@ void pds_spawner_threads_after_fork_in_child(void);
 int pds_start(struct spawning *spawning);
 
 /* fork_exec.c: start a program that gets s->sig when this *process* dies, whichever thread calls.
- * Returns its PID when it has execed, or could not and has said why on errpipe_write. executables:
- * tried in turn. envp, cwd: NULL: ours. keep: in ascending order; errpipe_write is among them, and
- * is not inherited. */
-int pds_spawn(struct pds_spawn *s, char **executables, char **argv, char **envp, const char *cwd, const int *keep,
-              const uint32_t *groups);
+ * Returns its PID when it has execed, or could not and has said why on errpipe_write. */
+int pds_spawn(struct pds_spawn *s);
 
 /* system.c */
 void pds_system_after_fork_in_child(void);

@@ -37,9 +37,9 @@ static int clone_and_bind(struct spawning *spawning)
     char **our_environment = NULL;
     spawning->parent = getpid();
     spawning->descriptors_max = sysconf(_SC_OPEN_MAX);
-    if (spawning->envp == NULL)
-        spawning->envp = our_environment = copy_of_environ();
-    if (spawning->envp == NULL)
+    if (spawning->s->envp == NULL)
+        spawning->s->envp = our_environment = copy_of_environ();
+    if (spawning->s->envp == NULL)
         return pds_fail(ENOMEM, "malloc");
     int pid = syscall(SYS_gettid) == spawning->parent ? pds_clone(spawning) : pds_spawner_threads_clone(spawning);
     free(our_environment);

@@ -56,7 +56,7 @@ static uint64_t as_bits(const sigset_t *set)
     return signals;
 }
 
-int pds_system(struct pds_spawn *s, char **executables, char **argv)
+int pds_system(struct pds_spawn *s)
 {
     sigset_t sigchld, mask;
     int status, pid;
@@ -65,7 +65,7 @@ int pds_system(struct pds_spawn *s, char **executables, char **argv)
     start_ignoring();
     pthread_sigmask(SIG_BLOCK, &sigchld, &mask);
     const struct pds_posix posix = {.set_mask = 1, .mask = as_bits(&mask), .defaults = not_ignored_before()};
-    int r = pid = pds_posix_spawn(s, &posix, NULL, executables, argv, NULL);
+    int r = pid = pds_posix_spawn(s, &posix);
     while (pid > 0 && (r = waitpid(pid, &status, 0)) < 0 && errno == EINTR)
         ;
     if (pid > 0)

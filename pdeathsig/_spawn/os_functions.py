@@ -110,8 +110,11 @@ def _convert_options(
 ) -> Options:
     """Raises some error if an option is not right. cffi refuses numbers that are too large."""
     fields = [] if file_actions is None else [_action(action) for action in file_actions]
+    new = native.ffi.new
+    actions = new("struct pds_action[]", fields)
     change, policy, priority = _scheduler(scheduler)
     posix = {
+        "actions": actions,
         "actions_count": len(fields),
         "reset_ids": _flag(resetids),
         "scheduling": change,
@@ -126,8 +129,6 @@ def _convert_options(
         "new_session": _flag(setsid),
         "process_group": -1 if setpgroup is _ABSENT_OR_NONE else operator.index(setpgroup),
     }
-    new = native.ffi.new
-    actions = new("struct pds_action[]", fields)
     return Options(new("struct pds_spawn *", spawn), new("struct pds_posix *", posix), actions, fields)
 
 
@@ -163,9 +164,10 @@ def _system(bind: Bind, original: "Callable[..., int]", command: Any) -> int:
     sys.audit("os.system", line)
     bound, program = _behind_guard(bound, Program([_SHELL], [b"sh", b"-c", b"--", line], None))
     spawn = native.ffi.new("struct pds_spawn *", {"process_group": 0 if bound.group else -1})
-    strings = _fill(spawn, bound, program)
+    held = _fill(spawn, bound, program)
     with fork_exec.lifeline_if(_needs_lifeline(bound), above=0) as spawn.lifeline:
-        status: int = native.lib.pds_system(spawn, strings[0][0], strings[1][0])
+        status: int = native.lib.pds_system(spawn)
+    del held
     if status >= 0:
         return status
     failed = native.failed_call()
@@ -185,14 +187,15 @@ def start(bound: Binding, path: Any, program: Program, options: Options) -> int:
         if spawn.process_group not in (-1, 0):
             raise ValueError("setpgroup: with scope='group' the child leads its own process group")
         spawn.process_group = 0
-    strings = _fill(spawn, bound, program)
+    held = _fill(spawn, bound, program)
     highest = max((max(action["fd"], action.get("to", 0)) for action in options.fields), default=0)
     try:
         with fork_exec.lifeline_if(_needs_lifeline(bound), above=highest) as spawn.lifeline:
-            result: int = native.lib.pds_posix_spawn(spawn, options.posix, options.actions, *(array for array, *_ in strings))
+            result: int = native.lib.pds_posix_spawn(spawn, options.posix)
     except BaseException:  # KeyboardInterrupt
         fork_exec.end_child(spawn.pid)
         raise
+    del held
     if result >= 0:
         return result
     if native.failed_call() in ("posix_spawn", "clone"):
@@ -208,11 +211,13 @@ def _behind_guard(bound: Binding, program: Program) -> "tuple[Binding, Program]"
     return Binding(SIGKILL), Program(executables, argv, program.env)
 
 
-def _fill(spawn: Any, bound: Binding, program: Program) -> "list[list[Any]]":
-    """Fill in the binding. Returns the arrays of strings, each with what it points to."""
+def _fill(spawn: Any, bound: Binding, program: Program) -> "list[Any]":
+    """Fill in the binding and the program. Returns what it points to, to be held as long as ``spawn``."""
     executables, argv, env = program
     spawn.sig, spawn.group = bound.sig, bound.group
-    return [_array(executables), _array(argv), [native.ffi.NULL] if env is None else _array(env)]
+    held = [_array(executables), _array(argv), [native.ffi.NULL] if env is None else _array(env)]
+    spawn.executables, spawn.argv, spawn.envp = (array for array, *_ in held)
+    return held
 
 
 def _needs_lifeline(bound: Binding) -> bool:

@@ -64,6 +64,10 @@ static void spawn(unsigned int *seed)
         keep_count = 2;
     }
     struct pds_spawn s = {
+        .executables = programs[which].executables,
+        .argv = programs[which].argv,
+        .cwd = rand_r(seed) % 4 == 0 ? "/" : NULL,
+        .keep = keep,
         .p2cread = -1,
         .p2cwrite = -1,
         .c2pread = -1,
@@ -86,8 +90,7 @@ static void spawn(unsigned int *seed)
         .lifeline = lifeline,
         .group = lifeline >= 0,
     };
-    const char *cwd = rand_r(seed) % 4 == 0 ? "/" : NULL;
-    int pid = pds_spawn(&s, programs[which].executables, programs[which].argv, NULL, cwd, keep, NULL);
+    int pid = pds_spawn(&s);
     if (pid < 0)
         errx(1, "pds_spawn: %s: %s", pds_failed_call(), strerror(-pid));
     close(errpipe[1]);
