@@ -113,9 +113,9 @@ struct pds_spawn {
     char **executables;  /* tried in turn; up to a NULL, as the next two */
     char **argv, **envp; /* envp NULL: our environment */
     const char *cwd;     /* NULL: ours */
-    const int *keep;     /* the descriptors that the program inherits, in ascending order; among them
+    int *keep;           /* the descriptors that the program inherits, in ascending order; among them
                             errpipe_write, which it does not */
-    const uint32_t *groups;
+    uint32_t *groups;
     int keep_count;
     int groups_count; /* -1: ours */
 

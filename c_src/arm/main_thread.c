@@ -38,8 +38,7 @@ int pds_main_thread_setting(int carrier, int sig)
 void pds_main_thread_answer(void)
 {
     int asked = ASKED;
-    if (atomic_load(&question.state) != ASKED || !pds_on_main_thread() ||
-        !atomic_compare_exchange_strong(&question.state, &asked, TAKEN))
+    if (!pds_on_main_thread() || !atomic_compare_exchange_strong(&question.state, &asked, TAKEN))
         return;
     question.result = pds_thread_setting(question.sig);
     sem_post(&question.done);

@@ -32,7 +32,6 @@ static inline bool pds_action_is(const struct sigaction *action, void (*handler)
 /* files.c */
 struct stat;
 bool pds_is_file(int fd, const struct stat *file); /* async-signal-safe */
-void pds_each_line(const char *path, bool (*goes_on)(void *with, const char *line, size_t length), void *with);
 
 /* failed.c: remember which call failed; returns -error. */
 int pds_fail(int error, const char *call);

@@ -4,6 +4,7 @@
 #include "base.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { CAP_KILL_BIT = 5 };
 
@@ -14,26 +15,20 @@ static bool is_ours(unsigned uid)
     return uid == real || uid == saved;
 }
 
-static bool note_permission(void *may, const char *line, size_t length)
-{
-    unsigned real, effective;
-    unsigned long long capabilities;
-    (void)length;
-    if (sscanf(line, "Uid: %u %u", &real, &effective) == 2)
-        *(int *)may = is_ours(real) || is_ours(effective);
-    else if (sscanf(line, "CapEff: %llx", &capabilities) == 1)
-        *(int *)may = capabilities >> CAP_KILL_BIT & 1;
-    return !*(int *)may;
-}
-
 int pds_parent_may_signal(void)
 {
-    char path[32];
-    int parent = pds_parent(), may = 0;
+    char path[PROC_PATH_SIZE], text[PROC_BLOCK];
+    unsigned real, effective;
+    unsigned long long capabilities;
+    int parent = pds_parent();
     if (parent == 0)
         return 1; /* outside our PID namespace: /proc does not show it */
-    snprintf(path, sizeof path, "/proc/%d/status", parent);
-    if (proc_is_ours())
-        pds_each_line(path, note_permission, &may);
-    return may;
+    proc_path(path, parent, "/status");
+    if (!proc_is_ours() || proc_read(path, text, sizeof text) <= 0)
+        return 0;
+    const char *ids = strstr(text, "\nUid:"), *effective_set = strstr(text, "\nCapEff:");
+    if (ids != NULL && sscanf(ids, "\nUid: %u %u", &real, &effective) == 2 && (is_ours(real) || is_ours(effective)))
+        return 1;
+    return effective_set != NULL && sscanf(effective_set, "\nCapEff: %llx", &capabilities) == 1 &&
+           capabilities >> CAP_KILL_BIT & 1;
 }

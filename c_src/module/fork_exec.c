@@ -11,18 +11,6 @@
 
 enum { GROUPS_MAX = 65536 };
 
-/* Strings for the child: they point into what `owner` holds. */
-struct strings {
-    PyObject *owner;
-    char **pointers;
-};
-
-static void drop(struct strings *strings)
-{
-    Py_XDECREF(strings->owner);
-    PyMem_Free(strings->pointers);
-}
-
 /* For count items, and a NULL after them. */
 static void *room_for(Py_ssize_t count, size_t size)
 {
@@ -30,20 +18,21 @@ static void *room_for(Py_ssize_t count, size_t size)
     return room != NULL ? room : PyErr_NoMemory();
 }
 
-static bool take(struct strings *strings, PyObject *sequence, bool are_paths)
+/* Strings for the child: they point into what *owner holds. */
+static bool take(PyObject **owner, char ***pointers, PyObject *sequence, bool are_paths)
 {
-    strings->owner = PySequence_List(sequence);
-    if (strings->owner == NULL)
+    *owner = PySequence_List(sequence);
+    if (*owner == NULL)
         return false;
-    Py_ssize_t count = PyList_Size(strings->owner);
-    strings->pointers = room_for(count, sizeof *strings->pointers);
-    if (strings->pointers == NULL)
+    Py_ssize_t count = PyList_Size(*owner);
+    *pointers = room_for(count, sizeof **pointers);
+    if (*pointers == NULL)
         return false;
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *item = PyList_GetItem(strings->owner, i);
-        if (are_paths && (!PyUnicode_FSConverter(item, &item) || PyList_SetItem(strings->owner, i, item) < 0))
+        PyObject *item = PyList_GetItem(*owner, i);
+        if (are_paths && (!PyUnicode_FSConverter(item, &item) || PyList_SetItem(*owner, i, item) < 0))
             return false;
-        if (PyBytes_AsStringAndSize(item, &strings->pointers[i], NULL) < 0)
+        if (PyBytes_AsStringAndSize(item, &(*pointers)[i], NULL) < 0)
             return false;
     }
     return true;
@@ -145,31 +134,26 @@ PyObject *pds_fork_exec(PyObject *Py_UNUSED(module), PyObject *arguments)
         return NULL;
     }
 
-    struct strings executables = {0}, argv = {0}, envp = {0};
-    PyObject *cwd = NULL, *result = NULL;
-    int *keep = NULL;
-    uint32_t *groups = NULL;
-    if (take_keep(&keep, &s.keep_count, keep_tuple) && take(&executables, executable_list, false) &&
-        take(&argv, args, true) && (env_list == Py_None || take(&envp, env_list, false)) &&
+    PyObject *executables = NULL, *argv = NULL, *envp = NULL, *cwd = NULL, *result = NULL;
+    if (take_keep(&s.keep, &s.keep_count, keep_tuple) && take(&executables, &s.executables, executable_list, false) &&
+        take(&argv, &s.argv, args, true) && (env_list == Py_None || take(&envp, &s.envp, env_list, false)) &&
         (cwd_path == Py_None || PyUnicode_FSConverter(cwd_path, &cwd)) &&
-        (group_list == Py_None || take_groups(&groups, &s.groups_count, group_list)) &&
+        (group_list == Py_None || take_groups(&s.groups, &s.groups_count, group_list)) &&
         take_identity(&s.gid, "gid", gid) && take_identity(&s.uid, "uid", uid)) {
-        s.executables = executables.pointers;
-        s.argv = argv.pointers;
-        s.envp = envp.pointers;
         s.cwd = cwd == NULL ? NULL : PyBytes_AsString(cwd);
-        s.keep = keep;
-        s.groups = groups;
         PyThreadState *state = PyEval_SaveThread();
         pid_t pid = pds_spawn(&s);
         PyEval_RestoreThread(state);
         result = noted(pid, started);
     }
-    drop(&executables);
-    drop(&argv);
-    drop(&envp);
+    Py_XDECREF(executables);
+    Py_XDECREF(argv);
+    Py_XDECREF(envp);
     Py_XDECREF(cwd);
-    PyMem_Free(keep);
-    PyMem_Free(groups);
+    PyMem_Free(s.executables);
+    PyMem_Free(s.argv);
+    PyMem_Free(s.envp);
+    PyMem_Free(s.keep);
+    PyMem_Free(s.groups);
     return result;
 }

@@ -178,7 +178,6 @@ struct activity {
 };
 struct activity process_activity(const struct process *process);
 
-/* For tree.c. */
 enum {
     PROC_PATH_SIZE = 64,
     PROC_BLOCK = 4096,
@@ -186,6 +185,7 @@ enum {
 };
 char *proc_path(char *path, pid_t pid, const char *file); /* returns its end */
 long proc_open(const char *path, int flags);
+long proc_read(const char *path, char *text, size_t size); /* what it begins with; returns its length */
 
 /* Calls each() for every number that is a name in this directory. */
 int proc_list_numbers(const char *path, void (*each)(void *with, pid_t number), void *with);

@@ -53,8 +53,7 @@ int proc_list_numbers(const char *path, void (*each)(void *with, pid_t number), 
     return (int)length;
 }
 
-/* What a file begins with. Returns its length. */
-static long read_text(const char *path, char *text, size_t size)
+long proc_read(const char *path, char *text, size_t size)
 {
     long fd = proc_open(path, 0);
     if (fd < 0)
@@ -76,7 +75,7 @@ static bool is_named(const char *stat, const char *name)
 static int read_stat(const char *path, pid_t pid, struct process *process)
 {
     char text[STAT_SIZE];
-    long length = read_text(path, text, sizeof text);
+    long length = proc_read(path, text, sizeof text);
     if (length <= 0)
         return length < 0 ? (int)length : -ESRCH;
     while (length > 0 && text[length - 1] != ')') /* the command's name may contain anything */
@@ -160,7 +159,7 @@ enum tracker pid_tracker(pid_t pid)
     static const char option[] = "-c", code[] = "from ", import[] = ".resource_tracker import main";
     char path[PROC_PATH_SIZE], text[PROC_BLOCK];
     proc_path(path, pid, "/cmdline");
-    long length = read_text(path, text, sizeof text);
+    long length = proc_read(path, text, sizeof text);
     if (length <= 0)
         return length == 0 ? UNKNOWN_YET : NO_TRACKER;
     if (same_text(name_in(text), SHM_MANAGER, sizeof SHM_MANAGER))
@@ -183,8 +182,8 @@ bool pid_is_placed_at_random(pid_t pid)
     enum { DIGIT = 3, FLAG = ADDR_NO_RANDOMIZE >> 16 }; /* of eight hexadecimal ones */
     char path[PROC_PATH_SIZE], own[16], system[16];
     proc_path(path, pid, "/personality");
-    if (read_text(path, own, sizeof own) <= DIGIT ||
-        read_text("/proc/sys/kernel/randomize_va_space", system, sizeof system) <= 0)
+    if (proc_read(path, own, sizeof own) <= DIGIT ||
+        proc_read("/proc/sys/kernel/randomize_va_space", system, sizeof system) <= 0)
         return false;
     return own[DIGIT] >= '0' && own[DIGIT] <= '9' && !((own[DIGIT] - '0') & FLAG) && system[0] >= '1' &&
            system[0] <= '9';

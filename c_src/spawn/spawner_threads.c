@@ -26,7 +26,7 @@ struct request {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t one_is_idle;
+static pthread_cond_t one_is_idle = PTHREAD_COND_INITIALIZER;
 static struct spawner {
     pid_t tid; /* 0: not known yet */
     uint64_t attributes;
@@ -38,11 +38,7 @@ static pid_t process; /* the one that they belong to: a raw clone(2) runs no at-
 
 static void reset(void)
 {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&one_is_idle, &attributes);
-    pthread_condattr_destroy(&attributes);
+    pthread_cond_init(&one_is_idle, NULL);
     spawners_count = 0;
     process = getpid();
 }
@@ -101,7 +97,7 @@ static bool suits(const struct spawner *spawner, uint64_t attributes, struct spa
 static bool one_becomes_idle(void)
 {
     struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
+    clock_gettime(CLOCK_REALTIME, &until);
     until.tv_nsec += PATIENCE_NS;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;

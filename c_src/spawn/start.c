@@ -34,15 +34,17 @@ static int reap(pid_t pid, const struct spawning *spawning)
 
 static int clone_and_bind(struct spawning *spawning)
 {
-    char **our_environment = NULL;
+    struct pds_spawn *s = spawning->s;
+    const bool copied = s->envp == NULL;
     spawning->parent = getpid();
     spawning->descriptors_max = sysconf(_SC_OPEN_MAX);
-    if (spawning->s->envp == NULL)
-        spawning->s->envp = our_environment = copy_of_environ();
-    if (spawning->s->envp == NULL)
+    if (copied && (s->envp = copy_of_environ()) == NULL)
         return pds_fail(ENOMEM, "malloc");
     int pid = syscall(SYS_gettid) == spawning->parent ? pds_clone(spawning) : pds_spawner_threads_clone(spawning);
-    free(our_environment);
+    if (copied) {
+        free(s->envp);
+        s->envp = NULL;
+    }
     return pid > 0 && spawning->failed != NULL ? reap(pid, spawning) : pid;
 }
 

@@ -9,6 +9,8 @@
 #include "spawn.h"
 
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -32,11 +34,19 @@ static bool is_attribute(const char *line)
            begins(line, "NoNewPrivs:") || begins(line, "Seccomp") || begins(line, "Speculation");
 }
 
-static bool mix_status_line(void *digest, const char *line, size_t length)
+static void mix_status(uint64_t *digest)
 {
-    if (is_attribute(line))
-        mix(digest, line, length);
-    return true;
+    FILE *file = fopen("/proc/thread-self/status", "re");
+    char *line = NULL;
+    size_t size = 0;
+    ssize_t length;
+    while (file != NULL && (length = getline(&line, &size, file)) > 0) {
+        if (is_attribute(line))
+            mix(digest, line, (size_t)length);
+    }
+    free(line);
+    if (file != NULL)
+        fclose(file);
 }
 
 static void mix_namespaces(uint64_t *digest)
@@ -77,10 +87,7 @@ static void mix_scheduling(uint64_t *digest)
 static void mix_credentials(uint64_t *digest)
 {
     uint32_t ids[6] = {0}, groups[256];
-    struct {
-        uint32_t version;
-        int pid;
-    } header = {0x20080522, 0}; /* _LINUX_CAPABILITY_VERSION_3 */
+    uint32_t header[] = {0x20080522, 0}; /* _LINUX_CAPABILITY_VERSION_3, this thread */
     uint32_t capabilities[6] = {0};
     syscall(SYS_getresuid, &ids[0], &ids[1], &ids[2]);
     syscall(SYS_getresgid, &ids[3], &ids[4], &ids[5]);
@@ -88,7 +95,7 @@ static void mix_credentials(uint64_t *digest)
     long count = syscall(SYS_getgroups, sizeof groups / sizeof *groups, groups);
     if (count > 0)
         mix(digest, groups, (size_t)count * sizeof *groups);
-    if (syscall(SYS_capget, &header, capabilities) == 0)
+    if (syscall(SYS_capget, header, capabilities) == 0)
         mix(digest, capabilities, sizeof capabilities);
     int rest[] = {prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), prctl(PR_GET_SECUREBITS, 0, 0, 0, 0),
                   prctl(PR_GET_SECCOMP, 0, 0, 0, 0)};
@@ -99,7 +106,7 @@ uint64_t pds_thread_attributes(void)
 {
     uint64_t digest = 0xcbf29ce484222325U;
     mix_credentials(&digest);
-    pds_each_line("/proc/thread-self/status", mix_status_line, &digest);
+    mix_status(&digest);
     mix_namespaces(&digest);
     mix_scheduling(&digest);
     return digest;
