@@ -92,7 +92,7 @@ int pds_status(struct pds_status *out);
 int pds_exec_begins(int sig);
 
 /* The exec has failed: what pds_exec_begins has done to the signal is undone. Arm again. */
-void pds_exec_failed(void);
+int pds_exec_failed(void);
 
 /* ---- base/: the lifeline ---- */
 
@@ -148,8 +148,8 @@ struct pds_posix {
     const struct pds_action *actions;
     int actions_count;
     int reset_ids;
-    int scheduling;       /* 0: ours; 1: another priority; 2: and another policy */
-    int policy, priority; /* sched_setscheduler(2) */
+    int scheduling;       /* not ours: */
+    int policy, priority; /* sched_setscheduler(2); -1: our policy */
     int set_mask;
     uint64_t mask, defaults; /* sets of signals: bit 0 is signal 1 */
     int as_execvp;           /* the executables are tried as by execvp(3), else as by os.execvp */

@@ -11,7 +11,6 @@
 #include "arm.h"
 
 #include <stdatomic.h>
-#include <string.h>
 
 static atomic_int carrier;
 
@@ -64,10 +63,7 @@ static int choose(int avoid)
 
 static int handle(int sig)
 {
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_sigaction = on_carrier_signal;
-    action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    struct sigaction action = {.sa_sigaction = on_carrier_signal, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
     sigfillset(&action.sa_mask);
     return sigaction(sig, &action, NULL) < 0 ? pds_fail(errno, "sigaction") : sig;
 }

@@ -41,13 +41,14 @@ int pds_exec_begins(int sig)
     return r < 0 ? pds_fail(-r, "prctl") : hung_up > 0 || pds_parent_is_gone();
 }
 
-void pds_exec_failed(void)
+int pds_exec_failed(void)
 {
     if (!begun.changed)
-        return;
+        return 0;
     if (begun.lifeline >= 0) {
         fcntl(begun.lifeline, F_SETFD, FD_CLOEXEC);
         fcntl(begun.lifeline, F_SETFL, O_NONBLOCK);
     }
     pds_restore_disposition(&begun.disposition);
+    return 0;
 }

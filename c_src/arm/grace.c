@@ -4,7 +4,6 @@
  * async-signal-safe. Timers are not inherited by fork, and end at exec. */
 #include "arm.h"
 
-#include <string.h>
 #include <time.h>
 
 static timer_t timer;
@@ -14,11 +13,8 @@ int pds_grace_prepare(int carrier)
 {
     if (made)
         return 0;
-    struct sigevent event;
-    memset(&event, 0, sizeof event);
-    event.sigev_notify = SIGEV_SIGNAL;
     /* PID 1 of a namespace is spared its own SIGKILL. There the timer wakes the handler. */
-    event.sigev_signo = getpid() == 1 ? carrier : SIGKILL;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = getpid() == 1 ? carrier : SIGKILL};
     event.sigev_value.sival_ptr = &timer;
     if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0)
         return pds_fail(errno, "timer_create");

@@ -22,6 +22,7 @@ enum { WATCHES_MAX = 64 };
     }
 WITHOUT_ARGUMENTS(armed, PyLong_FromLong(pds_armed()))
 WITHOUT_ARGUMENTS(disarm, PyLong_FromLong(pds_disarm()))
+WITHOUT_ARGUMENTS(exec_failed, PyLong_FromLong(pds_exec_failed()))
 WITHOUT_ARGUMENTS(parent, PyLong_FromLong(pds_parent()))
 WITHOUT_ARGUMENTS(parent_source, PyLong_FromLong(pds_parent_source()))
 WITHOUT_ARGUMENTS(parent_may_signal, PyLong_FromLong(pds_parent_may_signal()))
@@ -42,12 +43,6 @@ static PyObject *lifeline_for_forked(PyObject *Py_UNUSED(module), PyObject *want
 static PyObject *exec_begins(PyObject *Py_UNUSED(module), PyObject *sig)
 {
     return PyLong_FromLong(pds_exec_begins((int)PyLong_AsLong(sig)));
-}
-
-static PyObject *exec_failed(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
-{
-    pds_exec_failed();
-    Py_RETURN_NONE;
 }
 
 static PyObject *deliver_now(PyObject *Py_UNUSED(module), PyObject *notice)

@@ -15,11 +15,8 @@
 IN_CHILD static bool schedule(const struct pds_posix *posix)
 {
     struct sched_param parameters = {.sched_priority = posix->priority};
-    if (posix->scheduling == 0)
-        return true;
-    if (posix->scheduling == 1)
-        return syscall(SYS_sched_setparam, 0, &parameters) == 0;
-    return syscall(SYS_sched_setscheduler, 0, posix->policy, &parameters) == 0;
+    return posix->policy < 0 ? syscall(SYS_sched_setparam, 0, &parameters) == 0
+                             : syscall(SYS_sched_setscheduler, 0, posix->policy, &parameters) == 0;
 }
 
 IN_CHILD static bool reset_ids(void)
@@ -58,8 +55,8 @@ IN_CHILD static void try_to_become(struct spawning *spawning)
 {
     const struct pds_posix *posix = spawning->posix;
     pds_child_begin(spawning);
-    if (!schedule(posix) || !pds_child_take_group(spawning->s) || (posix->reset_ids && !reset_ids()) ||
-        !pds_child_keep(spawning->s) || !pds_child_bind(spawning))
+    if ((posix->scheduling && !schedule(posix)) || !pds_child_take_group(spawning->s) ||
+        (posix->reset_ids && !reset_ids()) || !pds_child_keep(spawning->s) || !pds_child_bind(spawning))
         return;
     for (int i = 0; i < posix->actions_count; i++) {
         if (!act(spawning, &posix->actions[i]))

@@ -36,13 +36,6 @@ static struct spawner {
 static int spawners_count;
 static pid_t process; /* the one that they belong to: a raw clone(2) runs no at-fork handlers */
 
-static void reset(void)
-{
-    pthread_cond_init(&one_is_idle, NULL);
-    spawners_count = 0;
-    process = getpid();
-}
-
 /* It has all signals blocked, as its creator has (start.c). */
 static void *run(void *argument)
 {
@@ -144,8 +137,11 @@ int pds_spawner_threads_clone(struct spawning *spawning)
     spawning->affinity_size = size > 0 ? (size_t)size : 0;
     sem_init(&request.answered, 0, 0);
     pthread_mutex_lock(&lock);
-    if (process != spawning->parent)
-        reset();
+    if (process != spawning->parent) {
+        pthread_cond_init(&one_is_idle, NULL);
+        spawners_count = 0;
+        process = spawning->parent;
+    }
     int r = hand_over(attributes, &request);
     pthread_mutex_unlock(&lock);
     if (r < 0)

@@ -3,7 +3,6 @@
  * blocked in the calling thread. */
 #include "spawn.h"
 
-#include <string.h>
 #include <sys/wait.h>
 
 static const int IGNORED[] = {SIGINT, SIGQUIT};
@@ -12,16 +11,21 @@ enum { COUNT = sizeof IGNORED / sizeof *IGNORED };
 static int running; /* threads in pds_system() */
 static struct sigaction before[COUNT];
 
-static void start_ignoring(void)
+/* Returns the signals that were not ignored before: bit 0 is signal 1. */
+static uint64_t start_ignoring(void)
 {
-    struct sigaction nothing;
-    memset(&nothing, 0, sizeof nothing);
-    nothing.sa_handler = SIG_IGN;
+    const struct sigaction nothing = {.sa_handler = SIG_IGN};
+    uint64_t not_ignored = 0;
     pthread_mutex_lock(&pds_lock);
-    for (int i = 0; running == 0 && i < COUNT; i++)
-        sigaction(IGNORED[i], &nothing, &before[i]);
+    for (int i = 0; i < COUNT; i++) {
+        if (running == 0)
+            sigaction(IGNORED[i], &nothing, &before[i]);
+        if (!pds_action_is(&before[i], SIG_IGN))
+            not_ignored |= (uint64_t)1 << (IGNORED[i] - 1);
+    }
     running++;
     pthread_mutex_unlock(&pds_lock);
+    return not_ignored;
 }
 
 static void restore_actions(void)
@@ -38,16 +42,6 @@ static void stop_ignoring(void)
     pthread_mutex_unlock(&pds_lock);
 }
 
-static uint64_t not_ignored_before(void)
-{
-    uint64_t signals = 0;
-    for (int i = 0; i < COUNT; i++) {
-        if (!pds_action_is(&before[i], SIG_IGN))
-            signals |= (uint64_t)1 << (IGNORED[i] - 1);
-    }
-    return signals;
-}
-
 static uint64_t as_bits(const sigset_t *set)
 {
     uint64_t signals = 0;
@@ -62,9 +56,9 @@ int pds_system(struct pds_spawn *s)
     int status, pid;
     sigemptyset(&sigchld);
     sigaddset(&sigchld, SIGCHLD);
-    start_ignoring();
+    uint64_t not_ignored = start_ignoring();
     pthread_sigmask(SIG_BLOCK, &sigchld, &mask);
-    const struct pds_posix posix = {.set_mask = 1, .mask = as_bits(&mask), .defaults = not_ignored_before()};
+    const struct pds_posix posix = {.set_mask = 1, .mask = as_bits(&mask), .defaults = not_ignored};
     int r = pid = pds_posix_spawn(s, &posix);
     while (pid > 0 && (r = waitpid(pid, &status, 0)) < 0 && errno == EINTR)
         ;

@@ -302,10 +302,10 @@ def _flag(value: Any) -> bool:
     return bool(value if sys.version_info >= (3, 12) else operator.index(value))
 
 
-def _scheduler(scheduler: Any) -> "tuple[int, int, int]":
-    """How much is to change (0: nothing; 1: the priority; 2: the policy too), policy, priority."""
+def _scheduler(scheduler: Any) -> "tuple[bool, int, int]":
+    """Whether it is to change; policy, or -1 for our own; priority."""
     if scheduler is _ABSENT_OR_NONE:
-        return 0, 0, 0
+        return False, -1, 0
     if not isinstance(scheduler, tuple):
         raise TypeError("scheduler: no tuple")
     policy, parameters = scheduler
@@ -313,10 +313,10 @@ def _scheduler(scheduler: Any) -> "tuple[int, int, int]":
         raise TypeError("scheduler: no sched_param")
     priority = operator.index(parameters.sched_priority)
     if policy is None:
-        return 1, 0, priority
+        return True, -1, priority
     if policy not in (os.SCHED_OTHER, os.SCHED_FIFO, os.SCHED_RR):  # as posix_spawnattr_setschedpolicy(3)
         raise ValueError("scheduler: no such policy")
-    return 2, operator.index(policy), priority
+    return True, operator.index(policy), priority
 
 
 def _signals(signals: Any) -> int:
