@@ -69,13 +69,15 @@ static struct pds_victim *victim_of(struct freezing *freezing, const struct proc
     return r < 0 ? NULL : pds_victim_find(e, process->pid);
 }
 
-static void stop(struct freezing *freezing, struct pds_victim *victim, const struct process *process)
+static void stop(struct freezing *freezing, struct pds_victim *victim, const struct process *process, int pidfd)
 {
     if (process->state == 'T')
         victim->known |= PDS_WAS_STOPPED;
-    int r = pds_victim_send(victim, SIGSTOP);
+    int r = pidfd >= 0 ? process_signal(process, pidfd, SIGSTOP) : pds_victim_send(victim, SIGSTOP);
     if (r == 0)
         victim->known |= PDS_FROZEN;
+    else if (r == -EPERM)
+        victim->known |= PDS_REFUSED;
     else if (is_shortage(r))
         freezing->error = r;
 }
@@ -94,7 +96,6 @@ static bool is_settled(struct freezing *freezing, struct pds_victim *victim, con
 
 static void freeze_one(struct walk *walk, const struct process *process, int pidfd)
 {
-    (void)pidfd;
     struct freezing *freezing = walk->with;
     struct pds_victim *victim = victim_of(freezing, process);
     if (victim == NULL)
@@ -106,7 +107,7 @@ static void freeze_one(struct walk *walk, const struct process *process, int pid
         victim->known |= PDS_TRACKER;
     bool frozen = victim->known & PDS_FROZEN;
     if (!frozen)
-        stop(freezing, victim, process);
+        stop(freezing, victim, process, pidfd);
     if (!frozen || !is_settled(freezing, victim, process))
         freezing->unsettled = true;
 }
@@ -147,16 +148,18 @@ static int walk_from_tops(const struct pds_ending *e, struct walk *walk)
 int pds_freeze(struct pds_ending *e, int sig)
 {
     struct freezing freezing = {.e = e, .sig = sig, .since = pds_now()};
-    struct walk walk = {.stops = true, .visit = freeze_one, .with = &freezing};
+    struct walk walk = {.signals = true, .stops = true, .visit = freeze_one, .with = &freezing};
     int r = 0;
     mark_tops(e, false);
     do {
-        if (e->pass++ > 0)
+        e->pass++;
+        if (!walk.signals)
             pds_pause(MILLISECOND / 10);
         freezing.unsettled = false;
         r = walk_from_tops(e, &walk);
         if (mark_tops(e, true))
             freezing.unsettled = true;
+        walk.signals = false;
     } while (r >= 0 && freezing.error == 0 && freezing.unsettled && pds_now() - freezing.since < FREEZE_AT_MOST);
     links_free(&walk.found);
     if (freezing.error < 0)
