@@ -57,7 +57,8 @@ _MODULES = {
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = list(_LAZY)
-# `-p pdeathsig` also where pytest does not look for entry points (in workers of xdist, with autoloading off).
+# For `-p pdeathsig` where pytest does not look for entry points: in workers of xdist, and with
+# autoloading off.
 pytest_plugins = ("pdeathsig.pytest_plugin",)
 _quick: "Any" = None  # the compiled shim's quick entrance (c_src/module/quick.c), where there is a shim
 

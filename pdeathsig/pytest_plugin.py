@@ -41,7 +41,7 @@ def pytest_report_header(config: pytest.Config) -> "str | None":
     if not _everywhere(config):
         return None
     checker = _checker(config)
-    return f"no orphans: {checker.header() if checker else f'not on {sys.platform}: nothing is checked'}"
+    return f"no orphans: {checker.header if checker else f'not on {sys.platform}: nothing is checked'}"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

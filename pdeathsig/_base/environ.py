@@ -77,7 +77,7 @@ def ancestors() -> int:
 
 
 def death_notice(parent: int, sig: int, grace: "float | None", distance: int = 1) -> bytes:
-    """The line for stderr before this process dies by our doing; empty where PDEATHSIG_QUIET is set.
+    """The line for stderr before this process dies by our doing; empty if PDEATHSIG_QUIET is set.
 
     :param parent: PID of the process that is gone; 0: the parent, outside this PID namespace.
     :param distance: which ancestor that is; 1: the parent.

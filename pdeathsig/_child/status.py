@@ -3,10 +3,14 @@
 import os
 from dataclasses import dataclass
 from signal import Signals
+from typing import TYPE_CHECKING, Any
 
 from .._base import environ, native, procfs
 from .._base.checks import signal_name
 from . import arm, fork, parent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _WATCH = 4  # PDS_WATCH of c_src/pdeathsig.h
 _MECHANISMS = {0: "none", 1: "process", 2: "thread", 4: "pidfd"}
@@ -17,13 +21,13 @@ class Status:
     """A picture of the moment; ``print`` it."""
 
     armed: bool
-    """Whether ``arm`` holds: it was called, and neither undone nor has the parent's death been delivered."""
+    """Whether ``arm`` was called, and not undone; nor has the parent's death been delivered."""
     signal: "int | None"
     """The signal number that this process gets when its parent dies; None: not armed."""
     grace: "float | None"
     """Seconds from that signal to SIGKILL; None: no SIGKILL follows."""
     parent: "int | None"
-    """PID of the parent whose parent-death signal is awaited; 0: outside this PID namespace; None: no parent."""
+    """PID of the parent that the awaited signal tells of. 0: outside this PID namespace; None: none."""
     parent_known_by: "str | None"
     """Where that PID comes from: ``"fork"``, ``"environment"`` (the family) or ``"getppid"``."""
     watching: "int | None"
@@ -33,7 +37,8 @@ class Status:
     inherit: bool
     """Whether children made by fork arm themselves."""
     mechanism: str
-    """``"process"``: a signal verified by getppid(); ``"thread"``: the kernel's own signal; ``"pidfd"``; ``"none"``."""
+    """``"process"``: a signal verified by getppid(); ``"thread"``: the kernel's own signal;
+    ``"pidfd"``; ``"none"``."""
     backend: str
     """``"compiled"``, ``"ctypes"`` or ``"syscall"``; empty on a platform that is not Linux."""
     carrier: "int | None"
@@ -41,7 +46,7 @@ class Status:
     holder: "int | None"
     """The thread ID (TID) of the thread that holds the kernel's setting."""
     kernel_signal: "int | None"
-    """What the kernel says itself: PR_GET_PDEATHSIG on that thread, 0: nothing set; None: it could not be asked."""
+    """What PR_GET_PDEATHSIG says on that thread. 0: nothing is set; None: it could not be asked."""
     problems: "tuple[str, ...]"
     """What has disarmed it since, in words. Empty: all is well."""
 
@@ -88,7 +93,7 @@ class Status:
 
 
 def status() -> Status:
-    """What is armed in this process, by which mechanism, and whether something has disarmed it since.
+    """What is armed in this process, by which mechanism, and whether anything has disarmed it.
 
     Changed credentials do, a blocked signal, or a replaced handler. From another thread than the
     one that holds the setting, that thread is asked: the main one by a signal, within a second.
@@ -102,52 +107,50 @@ def status() -> Status:
     else:
         raw = native.lib.status()
     armed = bool(raw.mechanism) and not raw.delivered
+    mechanism = _MECHANISMS[raw.mechanism & 3 or raw.mechanism] if armed else "none"
     watches_pidfds = armed and raw.mechanism & _WATCH
-    watching = (arm.armed_parent.watch or 0) if watches_pidfds and arm.armed_parent else 0
+    watching = arm.armed_parent.watch if watches_pidfds and arm.armed_parent else None
     ancestors = arm.armed_ancestors if watches_pidfds else ()
-    watches = len({watching, *ancestors} - {0})
-    mechanism = _MECHANISMS[raw.mechanism & 3 or raw.mechanism]
-    parent_pid = raw.parent if armed and raw.parent >= 0 else None
-    kernel = raw.kernel_sig if raw.kernel_sig >= 0 else None
-    problems = []
-    if armed and mechanism != "pidfd":
-        expected = raw.sig if mechanism == "thread" else raw.carrier
-        if kernel is not None and kernel != expected:
-            problems.append(_forgotten(kernel))
-    if armed and mechanism != "thread":
-        if not raw.carrier_handled:
-            problems.append(f"the handler of {_name(raw.carrier)} was replaced")
-        elif _blocked_everywhere(raw.carrier) and not raw.watched:
-            problems.append(f"{_name(raw.carrier)}, which carries the parent's death, is blocked in every thread")
-    if armed and mechanism != "pidfd" and not watching and not native.lib.pds_parent_may_signal():
-        problems.append(f"parent {raw.parent} runs as another user, and may not signal this process; arm again")
-    if armed:
-        problems += _without_effect(raw.sig, raw.grace_ns > 0)
-    if armed and (raw.watched_lost or raw.watched < watches):
-        which = watching if watches == 1 else "a watched process"
-        problems.append(f"the pidfd of {which} was closed")
-    if not armed:
-        problems += _ignored_variables()
+    has_parent = armed and raw.parent >= 0
     return Status(
         armed=armed,
         signal=raw.sig if armed else None,
         grace=raw.grace_ns / 1e9 if armed and raw.grace_ns else None,
-        parent=parent_pid,
-        parent_known_by=_parent_known_by() if parent_pid is not None else None,
+        parent=raw.parent if has_parent else None,
+        parent_known_by=_parent_known_by() if has_parent else None,
         watching=watching or None,
         ancestors=ancestors,
         inherit=armed and fork.inherited is not None,
-        mechanism=mechanism if armed else "none",
+        mechanism=mechanism,
         backend=native.backend,
-        carrier=raw.carrier if armed and mechanism == "process" else None,
+        carrier=raw.carrier if mechanism == "process" else None,
         holder=raw.holder or None,
-        kernel_signal=kernel,
-        problems=tuple(problems),
+        kernel_signal=raw.kernel_sig if raw.kernel_sig >= 0 else None,
+        problems=tuple(_problems(raw, mechanism, watching, ancestors)),
     )
 
 
-def _ignored_variables() -> "list[str]":
-    return [f"PDEATHSIG was set, and is ignored: {environ.ignored_because}"] if environ.ignored_because else []
+def _problems(raw: Any, mechanism: str, watching: "int | None", ancestors: "tuple[int, ...]") -> "Iterator[str]":
+    """:param raw: a struct pds_status."""
+    if mechanism == "none":
+        if environ.ignored_because:
+            yield f"PDEATHSIG was set, and is ignored: {environ.ignored_because}"
+        return
+    expected = raw.sig if mechanism == "thread" else raw.carrier
+    if mechanism != "pidfd" and raw.kernel_sig not in (expected, -1):
+        yield _forgotten(raw.kernel_sig)
+    if mechanism != "thread":
+        if not raw.carrier_handled:
+            yield f"the handler of {_name(raw.carrier)} was replaced"
+        elif _blocked_everywhere(raw.carrier) and not raw.watched:
+            yield f"{_name(raw.carrier)}, which carries the parent's death, is blocked in every thread"
+    if mechanism != "pidfd" and not watching and not native.lib.pds_parent_may_signal():
+        yield f"parent {raw.parent} runs as another user, and may not signal this process; arm again"
+    yield from _without_effect(raw.sig, raw.grace_ns > 0)
+    watched = {watching, *ancestors} - {None}
+    if raw.watched_lost or raw.watched < len(watched):
+        which = watched.pop() if len(watched) == 1 else "a watched process"
+        yield f"the pidfd of {which} was closed"
 
 
 def _forgotten(kernel: int) -> str:
@@ -156,15 +159,14 @@ def _forgotten(kernel: int) -> str:
     return "the kernel has forgotten the setting: credentials have changed since; arm again"
 
 
-def _without_effect(sig: int, kill_follows: bool) -> "list[str]":
+def _without_effect(sig: int, kill_follows: bool) -> "Iterator[str]":
     """What keeps the signal itself from having an effect. With a grace, SIGKILL follows anyway."""
     if kill_follows or sig in (Signals.SIGKILL, Signals.SIGSTOP):
-        return []
+        return
     if procfs.signal_set(b"SigIgn", "/proc/self/status") >> (sig - 1) & 1:
-        return [f"{_name(sig)} is ignored"]
-    if _blocked_everywhere(sig):
-        return [f"{_name(sig)} is blocked in every thread"]
-    return []
+        yield f"{_name(sig)} is ignored"
+    elif _blocked_everywhere(sig):
+        yield f"{_name(sig)} is blocked in every thread"
 
 
 def _blocked_everywhere(sig: int) -> bool:

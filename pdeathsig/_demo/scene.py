@@ -73,7 +73,7 @@ def run(program: str, *args: str) -> None:
 
 
 def _command(program: str, *args: str, first: str = "pass") -> list[str]:
-    """Return the command line of a Python that runs ``first``, then a program, with our ``sys.path``."""
+    """Return the command line of a Python that runs ``first``, then a program of ours."""
     path = f"import sys; sys.path[:] = {list(map(str, sys.path))!r}"
     return [sys.executable, "-c", f"{path}; {first}; from {__name__} import run; run(*sys.argv[1:])", program, *args]
 
@@ -157,7 +157,7 @@ class Scene:
             self._parent.wait()
 
     def clear(self) -> bool:
-        """Kill and reap all processes; return whether none is left. May be interrupted, and called again.
+        """Kill and reap all processes; return whether none is left. It may be called again.
 
         It kills only our own children: no other process can have their PIDs before we reap them.
         When a child of ours is dead, we are the parent of its children.

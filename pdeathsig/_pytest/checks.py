@@ -40,7 +40,7 @@ class NoOrphans:
         self._fixtures: "dict[object, Owner]" = {}
         self._finished: "list[Owner]" = []  # fixtures, to be checked at the end of the test
         self._text_at_the_end = ""
-        self._header = "found and killed, but the session is bound to no process"
+        self.header = "found and killed, but the session is bound to no process"
         config.add_cleanup(self._processes.close)
 
     def bind_session(self) -> None:
@@ -59,10 +59,7 @@ class NoOrphans:
             arm.arm()
             self._config.add_cleanup(arm.disarm)
         if os.getppid():
-            self._header = f"found and killed; the session dies with its parent, {os.getppid()}"
-
-    def header(self) -> str:
-        return self._header
+            self.header = f"found and killed; the session dies with its parent, {os.getppid()}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:

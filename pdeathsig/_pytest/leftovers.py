@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 PATIENCE = 1.0  # seconds for processes that are about to end, as after terminate() without wait()
 _PAUSE = 0.005  # seconds between two looks
 _ROUNDS = 10  # of killing processes that are started in place of the killed ones
-_MOST_DESCRIBED = 20
 _LONGEST_NAME = 200
 
 
@@ -78,10 +77,8 @@ def _describe(leftovers: "list[Leftover]") -> "Iterator[str]":
         its_own = [one for one in leftovers if one.owner is owner]
         what = "1 process" if len(its_own) == 1 else f"{len(its_own)} processes"
         yield f"{owner.name} left {what} behind (killed):"
-        for one in its_own[:_MOST_DESCRIBED]:
+        for one in its_own:
             yield from _describe_one(one)
-        if len(its_own) > _MOST_DESCRIBED:
-            yield f"  and {len(its_own) - _MOST_DESCRIBED} more"
 
 
 def _describe_one(one: "Leftover") -> "Iterator[str]":
