@@ -220,7 +220,7 @@ def without_comments(text: str) -> str:
 
 
 def words(code: str) -> set[str]:
-    return set(re.findall(r"\w+", re.sub(r'"(\\.|[^"\\\n])*"', "", code)))
+    return set(re.findall(r"\w+", re.sub(r'"(\\.|[^"\\\n])*"|\b(?:struct|enum) \w+', "", code)))
 
 
 def functions(code: str) -> set[str]:
