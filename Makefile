@@ -135,7 +135,7 @@ fuzz: $(VENV)/installed ## feed random input, grown from seeds, to all parsers: 
 	$(PIP) install --quiet '.[test,fuzz]' || echo "no atheris for this Python"
 	sh tests/fuzz/run.sh $(VENV)/bin/python $(or $(SECONDS),60)
 
-bench: $(VENV)/installed ## run benchmarks/, write docs/benchmarks.md; a try: make bench BENCH="--quick --page /tmp/page.md"
+bench: $(VENV)/installed ## run benchmarks/, write docs/benchmarks.md; BENCH="--quick --page /tmp/page.md"
 	$(VENV)/bin/python benchmarks/_page.py $(BENCH)
 
 clean: ## remove all that was built or fetched

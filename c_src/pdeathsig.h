@@ -156,10 +156,10 @@ struct pds_posix {
     int exits;               /* a child that cannot exec ends with status 127, else in an error */
 };
 
-/* posix_spawn(3). The child gets s->sig when this *process* dies, whichever thread calls.
- * Of s counts what posix_spawn knows
- * too: new_session, process_group, and of descriptors the lifeline, which is the only one to keep. Where the call that
- * failed is "posix_spawn" or "clone", the error is one that posix_spawn(3) has. */
+/* posix_spawn(3). The child gets s->sig when this *process* dies, whichever thread calls. Of s
+ * counts what posix_spawn knows too: new_session, process_group, and of descriptors the lifeline,
+ * which is the only one to keep. Where the call that failed is "posix_spawn" or "clone", the error
+ * is one that posix_spawn(3) has. */
 int pds_posix_spawn(struct pds_spawn *s, const struct pds_posix *posix);
 
 /* system(3) by pds_posix_spawn: waits, and returns the wait status. */

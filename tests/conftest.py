@@ -53,7 +53,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell's background jobs ignore the first two, those of nohup(1) the third, and so would all that is tested.
+    # A shell's background jobs ignore the first two, those of nohup(1) the third. So would all
+    # that is tested.
     for sig in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(sig) == signal.SIG_IGN or sys.implementation.name == "pypy":  # which does not see it
             signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
@@ -108,8 +109,8 @@ def descendants(pid: int) -> dict[int, str]:
 def descriptors() -> dict[str, str]:
     """Each descriptor and what it is open to.
 
-    Without the one that lists them: it is not always the lowest, as a thread of pytest-rerunfailures waits in accept(2), whose
-    number is taken already and not to be seen.
+    The descriptor that lists them is left out. It is not always the lowest: a thread of
+    pytest-rerunfailures waits in accept(2), and the number of that is taken but not to be seen.
     """
     held: dict[str, str] = {}
     for name in os.listdir("/proc/self/fd"):

@@ -59,7 +59,10 @@ class Process:
         self._spin(lambda: self.state() == letter, f"state {letter}")
 
     def wait_for_command(self, name: str) -> None:
-        """Spin until it has become that program. Its ``comm`` is a number if it was executed by descriptor (Linux < 6.14)."""
+        """Spin until it has become that program.
+
+        Its ``comm`` is a number if it was executed by descriptor (before Linux 6.14).
+        """
         program = os.path.realpath(shutil.which(name) or name)  # sh is dash
         self._spin(lambda: os.readlink(f"/proc/{self.pid}/exe") == program, f"command {name}")
 
@@ -120,7 +123,7 @@ class Tree:
         return self.adopt(self.event(name))
 
     def adopt(self, pid: str) -> Process:
-        """A process of this tree whose PID is known by an event."""
+        """A process of this tree, with the PID that an event told."""
         process = Process(int(pid))
         self.processes.append(process)
         return process
@@ -145,7 +148,7 @@ class Tree:
         return True
 
     def stderr(self) -> str:
-        """All that was written there. Waits until everybody who could write is gone."""
+        """All that was written there. Waits until no process is left that could write."""
         assert self.top.stderr is not None
         return str(self.top.stderr.read(), "utf-8")
 
@@ -155,7 +158,7 @@ class Tree:
         return self.top.stderr.read() or b""
 
     def close(self) -> None:
-        """End all that is left of what this test was told of; conftest finds and reports the rest."""
+        """End what is left of what this test was told of; conftest finds and reports the rest."""
         if self.top.poll() is None:
             self.top.kill()
         self.top.wait()
@@ -175,8 +178,10 @@ class Tree:
 
 @contextlib.contextmanager
 def own_temporary_files() -> Iterator[Path]:
-    """A directory for all that we start to have its temporary files in, which goes with us: who is killed cannot remove
-    them himself, as a fork server's socket."""
+    """A directory for the temporary files of all that a test starts, removed in the end.
+
+    A killed process cannot remove its own, such as a fork server's socket.
+    """
     directory = Path(tempfile.mkdtemp(prefix="pdeathsig-"))
     directory.chmod(0o1777)  # others start processes too
     os.environ["TMPDIR"] = str(directory)
@@ -218,7 +223,10 @@ def line(process: subprocess.Popen[bytes]) -> str:
 
 
 def shm_manager(directory: Path) -> str:
-    """What starts a manager of shared memory, named as torch's is: it sees to a file when its client has gone."""
+    """Code that starts a manager of shared memory, named as torch's is.
+
+    It writes a file when its client has gone.
+    """
     program = shutil.copy("/bin/bash", directory / "torch_shm_manager")
     script = 'echo in use >"$0"; echo memory "$0"; read line; echo unlinked >"$0"'  # no fork: that would be no manager
     return f"""
@@ -228,8 +236,9 @@ os.close(theirs)
 """
 
 
-# What starts a process that, as a resource tracker in the middle of exec, blocks SIGTERM and has no command line: it has
-# given back the memory that holds that, on the stack of another thread. When its parent is gone, it has its work to do.
+# Starts a process like a resource tracker in the middle of exec: it blocks SIGTERM and has no
+# command line. It has given back the memory that holds that, and runs on the stack of another
+# thread. When its parent is gone, it has its work to do.
 WITHOUT_COMMAND_LINE = """
 import threading, time
 watched, held = os.pipe()
@@ -237,7 +246,8 @@ def work():
     os.close(held)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     begin = int(open('/proc/self/stat').read().rpartition(')')[2].split()[45]) & -4096
-    end = next(int(line.split()[0].split('-')[1], 16) for line in open('/proc/self/maps') if line.endswith('[stack]\\n'))
+    stack = next(line for line in open('/proc/self/maps') if line.endswith('[stack]\\n'))
+    end = int(stack.split()[0].split('-')[1], 16)
     libc.munmap(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin))
     say('nameless', os.getpid(), repr(open('/proc/self/cmdline').read()))
     os.read(watched, 1)

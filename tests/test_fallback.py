@@ -161,7 +161,7 @@ except ImportError as error:
 
 
 @pytest.mark.parametrize(("machine", "bits"), [("pdp11", 64), ("x86_64", 32)])
-def test_a_machine_whose_system_call_number_is_unknown_is_named(start: Start, machine: str, bits: int) -> None:
+def test_a_machine_with_an_unknown_system_call_number_is_named(start: Start, machine: str, bits: int) -> None:
     tree = start(
         f"""
 from types import SimpleNamespace

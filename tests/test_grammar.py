@@ -84,7 +84,11 @@ def test_what_is_neither_name_nor_number_is_refused_by_name(door: str, sig: Any)
 
 @pytest.mark.parametrize("value", ["", "0", "off", "OFF", "no", "No", "false", "False"])
 def test_pdeathsig_off(value: str) -> None:
-    code = "import os, pdeathsig.auto; s = pdeathsig.status(); print(s.armed, s.problems, os.environ.get('PDEATHSIG_PARENT'))"
+    code = """
+import os, pdeathsig.auto
+s = pdeathsig.status()
+print(s.armed, s.problems, os.environ.get('PDEATHSIG_PARENT'))
+"""
     ended = run(code, PDEATHSIG=value, PDEATHSIG_PARENT="1:1")
     assert (ended.stdout, ended.stderr) == ("False () None\n", "")
 

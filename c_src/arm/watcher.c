@@ -23,7 +23,7 @@ static bool runs;
 static pthread_t watcher;
 static int carrier; /* the signal that it waits for */
 
-/* The one request under way. The lock of the rooms is held by what asks, so there is never a second. */
+/* The one request under way. What asks holds the lock, so there is never a second. */
 struct request {
     int (*serve)(const struct request *request); /* on the watcher thread; NULL: none */
     int number;

@@ -172,8 +172,9 @@ bool pid_is_placed_at_random(pid_t pid);
 /* What all of its threads do. */
 struct activity {
     pid_t pid;
-    char most;        /* 'T': all are stopped, and it can have no more children. 'D': not all are, but
-                         those wait in the kernel, as vfork(2) does for a child that is stopped. Else 'R' */
+    /* 'T': all are stopped, and it can have no more children. 'D': not all are, but those wait in
+     * the kernel, as vfork(2) does for a child that is stopped. Else 'R'. */
+    char most;
     uint64_t blocked; /* by all of them, as in struct process */
 };
 struct activity process_activity(const struct process *process);

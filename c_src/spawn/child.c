@@ -173,8 +173,8 @@ IN_CHILD static bool is_absence(int error, bool as_execvp)
            (as_execvp && (error == ESTALE || error == ENODEV || error == ETIMEDOUT));
 }
 
-/* With the signals let in. As os.execvpe does: the first error that is not about a candidate's absence counts.
- * execvp(3) goes on from EACCES alone. */
+/* With the signals let in. As os.execvpe does: the first error that is not about a candidate's
+ * absence counts. execvp(3) goes on from EACCES alone. */
 IN_CHILD void pds_child_exec(const struct spawning *spawning)
 {
     bool as_execvp = spawning->posix != NULL && spawning->posix->as_execvp;

@@ -12,9 +12,6 @@ from . import arm, fork, parent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_WATCH = 4  # PDS_WATCH of c_src/pdeathsig.h
-_MECHANISMS = {0: "none", 1: "process", 2: "thread", 4: "pidfd"}
-
 
 @dataclass(frozen=True)
 class Status:
@@ -107,8 +104,8 @@ def status() -> Status:
     else:
         raw = native.lib.status()
     armed = bool(raw.mechanism) and not raw.delivered
-    mechanism = _MECHANISMS[raw.mechanism & 3 or raw.mechanism] if armed else "none"
-    watches_pidfds = armed and raw.mechanism & _WATCH
+    mechanism = _mechanism(raw.mechanism) if armed else "none"
+    watches_pidfds = armed and raw.mechanism & native.lib.PDS_WATCH
     watching = arm.armed_parent.watch if watches_pidfds and arm.armed_parent else None
     ancestors = arm.armed_ancestors if watches_pidfds else ()
     has_parent = armed and raw.parent >= 0
@@ -175,6 +172,13 @@ def _blocked_everywhere(sig: int) -> bool:
     except OSError:
         return False
     return all(procfs.signal_set(b"SigBlk", f"/proc/self/task/{task}/status") >> (sig - 1) & 1 for task in tasks)
+
+
+def _mechanism(bits: int) -> str:
+    """The main one; a pidfd is that only where it is alone."""
+    if bits & native.lib.PDS_PROCESS:
+        return "process"
+    return "thread" if bits & native.lib.PDS_THREAD else "pidfd"
 
 
 def _parent_known_by() -> str:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _SLICE = 0.1  # seconds in C before Python may run its signal handlers
 _AFTER_SIGKILL = 5.0  # seconds; a process that is still there then waits in the kernel
 _TRACKERS = 1.0  # seconds for a resource tracker to unlink what the others left
-_SIGNALLED, _KILLED, _GONE = 4, 8, 64  # of c_src/pdeathsig.h
 
 
 class Ended(NamedTuple):
@@ -123,18 +122,18 @@ def end_now(processes: "Iterable[tuple[int, int]]") -> Ended:
 
 def _end(ending: "_Ending", sig: int, grace: float) -> Ended:
     kills = sig == SIGKILL
-    ending.signal(sig, _SIGNALLED)
+    ending.signal(sig, native.lib.PDS_SIGNALLED)
     if not _wait(ending, _AFTER_SIGKILL if kills else grace) and not kills:
-        ending.signal(SIGKILL, _KILLED)
+        ending.signal(SIGKILL, native.lib.PDS_KILLED)
         _wait(ending, _AFTER_SIGKILL)
     if ending.trackers() and not _wait(ending, _TRACKERS, trackers=True):
         ending.kill_trackers()
         _wait(ending, _TRACKERS, trackers=True)
     victims = list(ending.victims())
     return Ended(
-        tuple(pid for pid, _, known in victims if known & _SIGNALLED),
-        tuple(pid for pid, _, known in victims if known & _KILLED),
-        tuple(pid for pid, start, known in victims if not known & _GONE and procfs.lives(pid, start)),
+        tuple(pid for pid, _, known in victims if known & native.lib.PDS_SIGNALLED),
+        tuple(pid for pid, _, known in victims if known & native.lib.PDS_KILLED),
+        tuple(pid for pid, start, known in victims if not known & native.lib.PDS_GONE and procfs.lives(pid, start)),
     )
 
 
@@ -193,7 +192,7 @@ class _Ending:
         return bool(native.check(native.lib.pds_ending_wait(self._raw, round(seconds * 1e9), trackers)))
 
     def trackers(self) -> bool:
-        return any(known & native.lib.PDS_TRACKER and not known & _GONE for _, _, known in self.victims())
+        return any(known & native.lib.PDS_TRACKER and not known & native.lib.PDS_GONE for _, _, known in self.victims())
 
     def kill_trackers(self) -> None:
         native.lib.pds_ending_kill_trackers(self._raw)

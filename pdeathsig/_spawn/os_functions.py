@@ -212,7 +212,10 @@ def _behind_guard(bound: Binding, program: Program) -> "tuple[Binding, Program]"
 
 
 def _fill(spawn: Any, bound: Binding, program: Program) -> "list[Any]":
-    """Fill in the binding and the program. Returns what it points to, to be held as long as ``spawn``."""
+    """Fill in the binding and the program.
+
+    Returns what ``spawn`` points to: it must be held as long.
+    """
     executables, argv, env = program
     spawn.sig, spawn.group = bound.sig, bound.group
     held = [_array(executables), _array(argv), [native.ffi.NULL] if env is None else _array(env)]

@@ -26,9 +26,9 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
     by keyword only:
 
     :param pdeathsig: the signal, by number or name, that the child gets when this process dies,
-        whichever thread called. None: none. If the child would inherit the signal ignored or blocked, that is
-        undone. Armed after ``user=``, ``group=`` and ``extra_groups=``; the exec of a set-user-ID
-        or set-group-ID program undoes it.
+        whichever thread called. None: none. If the child would inherit the signal ignored or
+        blocked, that is undone. Armed after ``user=``, ``group=`` and ``extra_groups=``; the exec
+        of a set-user-ID or set-group-ID program undoes it.
     :param scope: what dies with this process.
         ``"child"``: the started process.
         ``"group"``: also its process group, such as a shell with its whole pipeline. The child
