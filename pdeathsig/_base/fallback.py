@@ -26,6 +26,8 @@ _COMPILED = "needs the compiled extension: install pdeathsig where there is a C 
 class Library:
     """The functions of c_src/pdeathsig.h that can be had so, with their contract."""
 
+    PDS_PROCESS, PDS_THREAD, PDS_WATCH = 1, 2, 4
+
     def __init__(self, *, direct: bool) -> None:
         """:param direct: by the raw system call instead of libc's prctl()."""
         libc = ctypes.CDLL(None, use_errno=True)
