@@ -40,7 +40,7 @@ STARTS = {
     "spawnv": "pid = os.spawnv(os.P_NOWAIT, '/bin/sleep', ['sleep', '1000'])",
     "spawnlp": "pid = os.spawnlp(os.P_NOWAIT, 'sleep', 'sleep', '1000')",
     "spawnvpe": "pid = os.spawnvpe(os.P_NOWAIT, 'sleep', ['sleep', '1000'], {'PATH': '/nowhere:/bin:/usr/bin'})",
-    "popen": "file = os.popen('exec sleep 1000'); pid = file._proc.pid",
+    "popen": "pdeathsig.install(scope='child'); file = os.popen('exec sleep 1000'); pid = file._proc.pid",
 }
 
 
@@ -405,7 +405,8 @@ if {install}: pdeathsig.install()
 signal.signal(signal.SIGINT, lambda *_: say('interrupted'))
 signal.signal(signal.SIGCHLD, lambda *_: None)
 os.kill(os.getpid(), signal.SIGINT)
-say('status', os.system("echo shell $$ >&1; kill -INT $PPID; kill -QUIT $PPID; kill -INT $$"))
+python = os.getpid()
+say('status', os.system(f"echo shell $$ >&1; kill -INT {{python}}; kill -QUIT {{python}}; kill -INT $$"))
 os.kill(os.getpid(), signal.SIGINT)
 """)
     tree.event("interrupted")

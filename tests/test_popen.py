@@ -358,7 +358,7 @@ print('fine')
         ({"pdeathsig": "KILLED"}, "pdeathsig", ValueError),
         ({"pdeathsig": True}, "pdeathsig", TypeError),
         ({"scope": "tribe"}, "scope", ValueError),
-        ({"scope": None}, "scope", ValueError),
+        ({"scope": 1}, "scope", ValueError),
         ({"scope": "group", "pdeathsig": None}, "scope", ValueError),
         ({"scope": "group", "pdeathsig": signal.SIGTERM}, "pdeathsig", ValueError),
     ],

@@ -30,7 +30,7 @@ async def create_subprocess_exec(
     stderr: Any = None,
     limit: int = _LIMIT,
     pdeathsig: "int | str | None" = KILL,
-    scope: "Scope" = "child",
+    scope: "Scope | None" = None,
     grace: "float | None" = None,
     **kwds: Any,
 ) -> "Process":
@@ -54,13 +54,14 @@ async def create_subprocess_shell(
     stderr: Any = None,
     limit: int = _LIMIT,
     pdeathsig: "int | str | None" = KILL,
-    scope: "Scope" = "child",
+    scope: "Scope | None" = None,
     grace: "float | None" = None,
     **kwds: Any,
 ) -> "Process":
     """Start a shell as ``asyncio.create_subprocess_shell`` does; it dies with this process.
 
-    With ``scope="group"`` all of a pipeline does. For the rest see ``create_subprocess_exec``.
+    So does all that the shell starts, and it ends with the shell: the scope is ``"tree"`` unless
+    ``scope`` says otherwise. For the rest see ``create_subprocess_exec``.
     """
     kwds.update(stdin=stdin, stdout=stdout, stderr=stderr, pdeathsig=pdeathsig, scope=scope, grace=grace)
     return await _create(base_events.BaseEventLoop.subprocess_shell, limit, (cmd,), kwds)

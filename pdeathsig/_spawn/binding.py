@@ -1,6 +1,9 @@
 """How a child is bound: what it gets when this process dies, and how much of what it starts."""
 
+import os
 import signal
+import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .._base import native
@@ -26,19 +29,30 @@ class _Default(int):
 KILL: int = _Default(SIGKILL)
 DEFAULT_GRACE = 5  # seconds
 _DEFAULT_BINDING = Binding(SIGKILL)
+_SHELLS = ("sh", "ash", "bash", "dash", "fish", "ksh", "mksh", "zsh")
 
 
 def choose_binding(
-    pdeathsig: object, scope: object, grace: object = None, *, name: str = "pdeathsig", linger: bool = False
+    pdeathsig: object,
+    scope: object = None,
+    grace: object = None,
+    *,
+    shell: bool = False,
+    name: str = "pdeathsig",
+    linger: bool = False,
 ) -> "Binding | None":
     """Check the arguments of that name, and return what they come to. None: not bound.
 
+    :param scope: None: "child", and "tree" for a shell command.
+    :param shell: the program is a shell that runs a command.
     :param name: what the caller calls the first one, for messages.
     :param linger: a guard lets live what the program leaves behind when it ends.
 
     Raises TypeError or ValueError that names the argument; FileNotFoundError if a guard is needed
     and was not built; NotImplementedError where this is not Linux.
     """
+    if scope is None:
+        scope = _scope_of_a_shell() if shell and pdeathsig is not None else "child"
     if pdeathsig is KILL and scope == "child" and grace is None and native.backend:
         return _DEFAULT_BINDING
     check_scope(scope)
@@ -58,6 +72,28 @@ def choose_binding(
             "grace= so can the others"
         )
     return Binding(int(sig), scope == "group")
+
+
+def is_shell_command(argv: "Sequence[Any]") -> bool:
+    """Whether that looks like what subprocess makes of ``shell=True``: /bin/sh -c command.
+
+    Its ``executable=`` takes the place of /bin/sh. So that is any path of a shell.
+    """
+    if len(argv) < 3 or argv[1] not in ("-c", b"-c"):
+        return False
+    directory, name = os.path.split(os.fsdecode(argv[0]))
+    return directory != "" and name in _SHELLS
+
+
+def _scope_of_a_shell() -> str:
+    try:
+        executable()
+    except FileNotFoundError as error:
+        warnings.warn(
+            f"what a shell starts is not bound: {error.strerror}; or say scope='child'", RuntimeWarning, stacklevel=4
+        )
+        return "child"
+    return "tree"
 
 
 def _guarded_binding(sig: int, scope: Any, grace: Any, name: str, linger: bool) -> Binding:

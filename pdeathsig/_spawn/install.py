@@ -6,7 +6,7 @@ tracker. Children of multiprocessing's fork arm themselves. Replaced are also th
 ``os`` that start a program without it: posix_spawn, posix_spawnp, system, and what spawnv and its
 family call.
 
-State of this process: ``_binding``, ``_PATCHES``, the hook for multiprocessing's forks that the
+State of this process: ``_binding``, ``_shell_binding``, ``_PATCHES``, the hook for multiprocessing's forks that the
 first ``install()`` sets, and the entry in ``uvloop.binds_starts``.
 """
 
@@ -21,16 +21,17 @@ from .._base.environ import is_resource_tracker
 from .._base.patching import OS_FUNCTIONS, Patch, look_like, unpatched, when_imported
 from .._child import arm
 from . import fork_exec, os_functions, uvloop
-from .binding import KILL, Binding, choose_binding
+from .binding import KILL, Binding, choose_binding, is_shell_command
 
 if TYPE_CHECKING:
     from .guard_command import Scope
 
-# How children are bound. None: not installed.
+# How children are bound, and shell commands. None: not installed.
 _binding: "Binding | None" = None
+_shell_binding: "Binding | None" = None
 
 
-def install(sig: "int | str" = KILL, *, scope: "Scope" = "child", grace: "float | None" = None) -> None:
+def install(sig: "int | str" = KILL, *, scope: "Scope | None" = None, grace: "float | None" = None) -> None:
     """Bind every child that this process starts from now on.
 
     The child gets ``sig`` when this process dies. Bound is what subprocess, asyncio and
@@ -52,8 +53,11 @@ def install(sig: "int | str" = KILL, *, scope: "Scope" = "child", grace: "float 
     forks.
 
     :param sig: a signal, by number or name (``"TERM"``, ``"SIGTERM"``).
-    :param scope: as in ``Popen``. But with ``"tree"``, what a program leaves behind when it ends,
-        such as a server that it started in the background, lives as long as this process does.
+    :param scope: as in ``Popen``: None is ``"tree"`` for a shell command, else ``"child"``. But
+        with ``"tree"``, what a program leaves behind when it ends, such as a server that it started
+        in the background, lives as long as this process does.
+        A shell command is what os.system, os.popen and ``shell=True`` start. Its arguments tell: the
+        path of a shell (sh, bash, dash, zsh ...), then ``-c``. ``["sh", "-c", ...]`` is none.
         With a guard, the ``pid`` that callers see is the guard's. The guard passes signals on, and
         ends as the program does; SIGKILL of the guard ends all that is below it.
     :param grace: as in ``Popen``: seconds from the signal to SIGKILL. The signal is then SIGTERM
@@ -62,14 +66,15 @@ def install(sig: "int | str" = KILL, *, scope: "Scope" = "child", grace: "float 
     Raises TypeError or ValueError that names the argument, FileNotFoundError if a guard is needed
     and was not built, and NotImplementedError where this is not Linux.
     """
-    global _binding
+    global _binding, _shell_binding
     native.require_linux("install()")
     first = _binding is None
     check_signal(sig)
     new_binding = choose_binding(sig, scope, grace, name="sig", linger=True)
+    new_shell_binding = choose_binding(sig, scope, grace, shell=True, name="sig", linger=True)
     from multiprocessing import util  # if this fails, nothing has changed
 
-    _binding = new_binding
+    _binding, _shell_binding = new_binding, new_shell_binding
     if first:
         for patch in _PATCHES:
             patch.apply()
@@ -82,8 +87,8 @@ def uninstall() -> None:
 
     What other code has put above one of its functions stays, and finds CPython's beneath.
     """
-    global _binding
-    _binding = None
+    global _binding, _shell_binding
+    _binding = _shell_binding = None
     for patch in _PATCHES:
         patch.undo()
 
@@ -95,10 +100,11 @@ def installed() -> bool:
 
 def _fork_exec_patch(module: Any, name: str) -> Patch:
     def bound_fork_exec(*arguments: Any) -> int:
-        if _binding is None or fork_exec.is_bound(arguments) or is_resource_tracker(arguments[0]):
+        binding = None if fork_exec.is_bound(arguments) else _choose_binding(arguments[0])
+        if binding is None:
             pid: int = patch.original(*arguments)
             return pid
-        return fork_exec.start_bound(_binding, unpatched(bound_fork_exec), arguments)
+        return fork_exec.start_bound(binding, unpatched(bound_fork_exec), arguments)
 
     patch = Patch(module, name, bound_fork_exec)
     return patch
@@ -113,7 +119,9 @@ def _os_patch(name: str) -> Patch:
 
 
 def _choose_binding(args: Any, *_: object) -> "Binding | None":
-    return None if is_resource_tracker(args) else _binding
+    if _binding is None or is_resource_tracker(args):
+        return None
+    return _shell_binding if is_shell_command(args) else _binding
 
 
 def _arm_worker(_: object) -> None:

@@ -158,7 +158,7 @@ def _spawnvef(bind: Bind, original: "Callable[..., int]", mode: int, file: Any, 
 
 def _system(bind: Bind, original: "Callable[..., int]", command: Any) -> int:
     line = _encoded(command)  # CPython's errors too
-    bound = bind(["sh", "-c", command], [_SHELL], None)
+    bound = bind([_SHELL, "-c", command], [_SHELL], None)
     if bound is None:
         return original(command)
     sys.audit("os.system", line)

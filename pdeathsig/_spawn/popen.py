@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .guard_command import Scope
 
 _LAST_SIGNAL = 64
+_SHELL = 8  # its place among the arguments of subprocess.Popen
 
 
 class Popen(subprocess.Popen):  # type: ignore[type-arg]
@@ -29,7 +30,8 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         whichever thread called. None: none. If the child would inherit the signal ignored or
         blocked, that is undone. Armed after ``user=``, ``group=`` and ``extra_groups=``; the exec
         of a set-user-ID or set-group-ID program undoes it.
-    :param scope: what dies with this process.
+    :param scope: what dies with this process. None: ``"child"``, and ``"tree"`` for a shell command
+        (``shell=True``), since a shell starts others.
         ``"child"``: the started process.
         ``"group"``: also its process group, such as a shell with its whole pipeline. The child
         leads the group (or its session, with ``start_new_session``). The kernel kills the group,
@@ -63,11 +65,12 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         self,
         *args: Any,
         pdeathsig: "int | str | None" = KILL,
-        scope: "Scope" = "child",
+        scope: "Scope | None" = None,
         grace: "float | None" = None,
         **kwargs: Any,
     ) -> None:
-        self._binding = choose_binding(pdeathsig, scope, grace)
+        shell = kwargs.get("shell") or (len(args) > _SHELL and args[_SHELL])
+        self._binding = choose_binding(pdeathsig, scope, grace, shell=shell)
         try:
             super().__init__(*args, **kwargs)
         except BaseException:
