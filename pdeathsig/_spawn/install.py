@@ -6,8 +6,9 @@ tracker. Children of multiprocessing's fork arm themselves. Replaced are also th
 ``os`` that start a program without it: posix_spawn, posix_spawnp, system, and what spawnv and its
 family call.
 
-State of this process: ``_binding``, ``_shell_binding``, ``_PATCHES``, the hook for multiprocessing's forks that the
-first ``install()`` sets, and the entry in ``uvloop.binds_starts``.
+State of this process: ``_binding``, ``_shell_binding``, ``_PATCHES``, the hook for
+multiprocessing's forks that the first ``install()`` sets, and the entry in
+``uvloop.binds_starts``.
 """
 
 import _posixsubprocess
@@ -56,8 +57,8 @@ def install(sig: "int | str" = KILL, *, scope: "Scope | None" = None, grace: "fl
     :param scope: as in ``Popen``: None is ``"tree"`` for a shell command, else ``"child"``. But
         with ``"tree"``, what a program leaves behind when it ends, such as a server that it started
         in the background, lives as long as this process does.
-        A shell command is what os.system, os.popen and ``shell=True`` start. Its arguments tell: the
-        path of a shell (sh, bash, dash, zsh ...), then ``-c``. ``["sh", "-c", ...]`` is none.
+        A shell command is what os.system, os.popen and ``shell=True`` start. Its arguments tell:
+        the path of a shell (sh, bash, dash, zsh ...), then ``-c``. ``["sh", "-c", ...]`` is none.
         With a guard, the ``pid`` that callers see is the guard's. The guard passes signals on, and
         ends as the program does; SIGKILL of the guard ends all that is below it.
     :param grace: as in ``Popen``: seconds from the signal to SIGKILL. The signal is then SIGTERM
