@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+_NOT_STARTED = 125  # as of env(1), timeout(1) and the guard
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the verb that the command line (or ``argv``) names.
@@ -28,7 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> "NoReturn":
-    """Replace this process with the guard, which reads the rest of the command line."""
+    """Replace this process with the guard, which reads the rest of the command line.
+
+    Exits with 125, as the guard does where it cannot start, if there is no guard to execute.
+    """
+    if not supported():
+        print(f"pdeathsig run: needs Linux; this is {sys.platform}", file=sys.stderr)
+        sys.exit(_NOT_STARTED)
     import signal
 
     from ._spawn.guard_command import executable
@@ -38,7 +46,8 @@ def _run(argv: Sequence[str]) -> "NoReturn":
     try:
         os.execv(executable(), ["pdeathsig-run", *argv])
     except OSError as error:
-        sys.exit(f"pdeathsig run: {error}")
+        print(f"pdeathsig run: {error.strerror}: {error.filename or 'pdeathsig-run'}", file=sys.stderr)
+        sys.exit(_NOT_STARTED)
 
 
 def _parser() -> argparse.ArgumentParser:
