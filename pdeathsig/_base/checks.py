@@ -96,4 +96,6 @@ def signal_name(sig: int) -> str:
     for name, number in vars(_signal).items():
         if number == sig and name.startswith("SIG") and not name.startswith("SIG_") and name not in _ALIASES:
             return str(name)
+    if sig == 16:  # Python before 3.11 has no name for it
+        return "SIGSTKFLT"
     return f"SIGRTMIN+{sig - _signal.SIGRTMIN}"
