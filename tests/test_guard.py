@@ -129,65 +129,6 @@ def test_an_empty_command() -> None:
     assert (done.returncode, done.stderr) == (127, "pdeathsig-run: : No such file or directory\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("", "command: none given; see --help"),
-        ("--", "command: none given; see --help"),
-        ("--bogus true", "--bogus: no such option"),
-        ("--bogus=3 true", "--bogus=3: no such option"),
-        ("-x true", "-x: no such option"),
-        ("--gracefulness-and-more 3 true", "--gracefulness-and-more: no such option"),
-        ("--grace", "--grace: needs a value"),
-        ("--grace soon true", "--grace: soon is not a number of seconds"),
-        ("--grace -1 true", "--grace: -1 is not a number of seconds"),
-        ("--grace 1e3 true", "--grace: 1e3 is not a number of seconds"),
-        ("--grace . true", "--grace: . is not a number of seconds"),
-        ("--grace= true", "--grace:  is not a number of seconds"),
-        ("--grace 99999999999 true", "--grace: 99999999999 is not a number of seconds"),
-        ("--signal NONE true", "--signal: NONE is not a signal's name or number"),
-        ("--signal 0 true", "--signal: 0 is not a signal's name or number"),
-        ("--signal 65 true", "--signal: 65 is not a signal's name or number"),
-        ("--signal=SIG true", "--signal: SIG is not a signal's name or number"),
-        ("--scope all true", "--scope: all is not tree, group or child"),
-        ("--parent 0 true", "--parent: 0 is not a PID"),
-        ("--parent me true", "--parent: me is not a PID"),
-        ("--parent 99999999999 true", "--parent: 99999999999 is not a PID"),
-        ("--parent 1: true", "--parent: 1: is not a PID and a start time"),
-        ("--lifeline 99 true", "--lifeline: 99 is not an open descriptor"),
-        ("--control x true", "--control: x is not an open descriptor"),
-    ],
-)
-def test_a_bad_argument_is_named(arguments: str, message: str) -> None:
-    done = guard(*arguments.split())
-    assert (done.returncode, done.stdout, done.stderr) == (125, "", f"pdeathsig-run: {message}\n")
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--grace", "1", "--signal", "INT", "--scope", "tree", "--"],
-        ["--grace=.5", "--signal=SIGINT", "--scope=group"],
-        ["--grace", "0.123456789123", "--signal", "2", "--scope", "child"],
-        ["--parent", str(os.getpid())],
-        ["--"],
-    ],
-)
-def test_good_options(options: list[str]) -> None:
-    done = guard(*options, "echo", "--grace", "--", "x")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "--grace -- x\n", "")
-
-
-def test_help_and_version() -> None:
-    import pdeathsig
-
-    assert guard("--version").stdout == f"pdeathsig-run {pdeathsig.__version__}\n"
-    done = guard("--help")
-    assert done.returncode == 0
-    for option in "--signal", "--grace", "--scope", "--parent", "125", "126", "127":
-        assert option in done.stdout
-
-
 PICTURE = """
 import os, resource, signal, sys
 show = {}

@@ -538,6 +538,7 @@ os._exit(9)
 def test_hundreds_that_end_at_the_same_moment(start: Start) -> None:
     tree = start(
         """
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 reader, writer = os.pipe()
 for _ in range(600):
     if os.fork() == 0:
@@ -547,7 +548,7 @@ for _ in range(600):
 say('up')
 wait()
 """,
-        prefix=guarded("--grace", "60", "--signal", "WINCH"),
+        prefix=guarded("--grace", "60", "--signal", "USR1"),
     )
     tree.event("up")
     tree.send()

@@ -65,7 +65,7 @@ def test_no_arguments_at_all() -> None:
         os._exit(99)
     os.close(writer)
     with open(reader, encoding="ascii") as said:
-        assert said.read() == "pdeathsig-run: command: none given; see --help\n"
+        assert said.read() == "pdeathsig-run: command: none given\nTry 'pdeathsig-run --help'.\n"
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 125
 
 

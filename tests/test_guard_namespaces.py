@@ -146,5 +146,6 @@ def test_what_may_not_be_ended_is_named_once(root: None, hidden: bool) -> None:
         errors.unlink()
     pid, status = done.stdout.splitlines()
     assert status == "status 8"
-    assert said == f"pdeathsig-run: process {pid} could not be ended: not permitted\n"
+    name = f"process {pid}" if hidden else f"sleep [{pid}]"
+    assert said == f"pdeathsig-run: {name} could not be ended: not permitted\n"
     assert time.monotonic() - begun < 15 * SLOWNESS

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LONGEST_PATH = 4096 };
+enum { LONGEST_PATH = 4096, INTERPRETER_SIZE = 256 /* BINPRM_BUF_SIZE */ };
 
 /* What subprocess would try in turn. They come in one packet, so they are all here or none is. */
 void receive_executables(struct guard *guard)
@@ -68,6 +68,7 @@ static long execute_or_interpret(const struct guard *guard, char *path)
     return error;
 }
 
+/* From the environment; a colon is between its directories. */
 static const char *search_path(const struct guard *guard)
 {
     static const char name[] = "PATH=";
@@ -81,39 +82,121 @@ static const char *search_path(const struct guard *guard)
     return "/bin:/usr/bin";
 }
 
+static bool is_searched(const char *name)
+{
+    if (*name == '\0')
+        return false;
+    while (*name != '\0' && *name != '/')
+        name++;
+    return *name == '\0';
+}
+
+/* The next file that this name may mean. *search: the directories that are left; NULL: none. */
+static bool next_path(const char **search, const char *name, char path[LONGEST_PATH])
+{
+    while (*search != NULL) {
+        const char *directory = *search;
+        size_t end = 0;
+        while (directory[end] != '\0' && directory[end] != ':')
+            end++;
+        *search = directory[end] == ':' ? directory + end + 1 : NULL;
+        if (end + length_of(name) + 2 > LONGEST_PATH)
+            continue;
+        char *at = path;
+        for (size_t i = 0; i < end; i++)
+            *at++ = directory[i];
+        if (end > 0)
+            *at++ = '/';
+        add_text(at, name);
+        return true;
+    }
+    return false;
+}
+
 /* execvp(3) */
 static int try_path(const struct guard *guard)
 {
     char *name = guard->options.command[0], path[LONGEST_PATH];
-    size_t length = 0;
-    bool has_slash = false;
-    for (; name[length] != '\0'; length++)
-        has_slash = has_slash || name[length] == '/';
-    if (has_slash || length == 0)
-        return (int)-execute_or_interpret(guard, name);
+    const char *search = search_path(guard);
     long error = -ENOENT;
-    for (const char *directory = search_path(guard);; directory++) {
-        size_t end = 0;
-        while (directory[end] != '\0' && directory[end] != ':')
-            end++;
-        if (end + length + 2 <= sizeof path) {
-            char *at = path;
-            for (size_t i = 0; i < end; i++)
-                *at++ = directory[i];
-            if (end > 0)
-                *at++ = '/';
-            add_text(at, name);
-            long r = execute_or_interpret(guard, path);
-            if (!is_absent(r) && error == -ENOENT)
-                error = r;
-            if (r != -EACCES && !is_absent(r))
-                break;
-        }
-        directory += end;
-        if (*directory == '\0')
+    if (!is_searched(name))
+        return (int)-execute_or_interpret(guard, name);
+    while (next_path(&search, name, path)) {
+        long r = execute_or_interpret(guard, path);
+        if (!is_absent(r) && error == -ENOENT)
+            error = r;
+        if (r != -EACCES && !is_absent(r))
             break;
     }
     return (int)-error;
+}
+
+/* What the #! of a script names, as one line. False: it is no script. */
+static bool read_interpreter(const char *text, const char *end, char *interpreter)
+{
+    if (!same_text(text, "#!", 2))
+        return false;
+    for (text += 2; text < end && (*text == ' ' || *text == '\t'); text++)
+        ;
+    for (; text < end && *text != ' ' && *text != '\t' && *text != '\n' && *text != '\0'; text++)
+        *interpreter++ = *text;
+    *interpreter = '\0';
+    return true;
+}
+
+/* execve(2) says ENOENT of a file that is there, too: then what would run it is missing, such as
+ * the interpreter of a script. That may be a script itself. Returns which; NULL: it is not so. */
+static const char *missing_interpreter(const char *path, char interpreter[INTERPRETER_SIZE])
+{
+    enum { DEEPEST = 5 }; /* exec_binprm() */
+    for (int depth = 0; depth < DEEPEST; depth++) {
+        char text[INTERPRETER_SIZE] = "";
+        long fd = proc_open(path, O_NONBLOCK);
+        if (fd < 0)
+            return depth > 0 && is_absent(fd) ? interpreter : NULL;
+        long length = sys3(SYS_read, fd, text, sizeof text - 1);
+        sys1(SYS_close, fd);
+        if (length > 0 && same_text(text, "\177ELF", 4))
+            return "the dynamic loader";
+        if (length < 0 || !read_interpreter(text, text + length, interpreter))
+            return NULL;
+        path = interpreter;
+    }
+    return NULL;
+}
+
+/* A file with DOS line ends names an interpreter that ends with CR: ^M. */
+static void show_control_characters(const char *text, char *shown)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text < ' ')
+            *shown++ = '^';
+        *shown++ = (char)((unsigned char)*text < ' ' ? *text + '@' : *text);
+    }
+    *shown = '\0';
+}
+
+/* Returns the exit status. */
+static int print_exec_error(const struct guard *guard, int error)
+{
+    const char *name = guard->options.command[0], *missing = NULL, *search = search_path(guard);
+    char path[LONGEST_PATH], interpreter[INTERPRETER_SIZE], shown[2 * INTERPRETER_SIZE];
+    if (!is_absent(-error))
+        missing = NULL;
+    else if (guard->options.executable != NULL)
+        missing = missing_interpreter(guard->options.executable, interpreter);
+    else if (!is_searched(name))
+        missing = missing_interpreter(name, interpreter);
+    else
+        while (missing == NULL && next_path(&search, name, path))
+            missing = missing_interpreter(path, interpreter);
+    if (missing == NULL) {
+        print_line(STDERR_FILENO, PARTS(name, ": ", error_text(error)));
+        return error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE;
+    }
+    show_control_characters(missing, shown);
+    print_line(STDERR_FILENO, PARTS(name, ": its interpreter is missing: ", shown));
+    return NOT_EXECUTABLE;
 }
 
 static void restore_inherited_state(const struct guard *guard)
@@ -138,9 +221,9 @@ static _Noreturn void become_command(struct guard *guard)
     else
         error = guard->executables != NULL ? try_executables(guard) : try_path(guard);
     report(guard, EXEC_FAILED, error);
-    if (guard->options.control < 0)
-        print_line(STDERR_FILENO, guard->options.command[0], ": ", error_text(error), NULL);
-    exit_with(error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE);
+    if (guard->options.control >= 0)
+        exit_with(error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE);
+    exit_with(print_exec_error(guard, error));
 }
 
 void note_early_signals(struct guard *guard)
@@ -180,6 +263,10 @@ int start_command(struct guard *guard)
  * translate one (guard.h). A command that has ended gets none: its PID may be another's. */
 void signal_command(const struct guard *guard, const struct signal *signal)
 {
-    if (guard->child.state != CHILD_ENDED)
-        forward_signal(guard->child.pid, signal);
+    char sig[NAME_SIZE], command[NAME_SIZE];
+    if (guard->child.state == CHILD_ENDED)
+        return;
+    if (guard->options.verbose)
+        tell(guard, PARTS(name_signal(sig, signal->number), " to ", name_command(command, guard)));
+    forward_signal(guard->child.pid, signal);
 }

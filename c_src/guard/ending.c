@@ -19,9 +19,10 @@ static const int64_t TRACKER_TIME = 2000 * MS, DENIED_TIME = 1000 * MS, STUCK_TI
 /* One walk over all that is in scope. */
 struct scan {
     struct guard *guard;
-    int sig;       /* 0: just look */
-    int64_t until; /* then it is cut short; 0: never */
-    bool spare_trackers, name_survivors, only_dead, cut_short;
+    int sig;                                                                /* 0: just look */
+    int64_t until;                                                          /* then it is cut short; 0: never */
+    void (*tell)(const struct guard *guard, const struct process *process); /* of each; NULL: no */
+    bool spare_trackers, only_dead, cut_short;
     int living, trackers, denied;
     uint64_t digest; /* of PIDs and start times: the same twice means the same processes */
     pid_t other;     /* one that is no child of ours: no SIGCHLD tells of its end */
@@ -39,11 +40,23 @@ static bool in_scope(const struct guard *guard, const struct process *process)
     }
 }
 
-static void print_survivor(const struct guard *guard, const struct process *process, const char *why)
+static void tell_survivor(const struct guard *guard, const struct process *process)
 {
-    char number[24];
-    add_number(number, (uint64_t)process->pid);
-    warn(guard, "process ", number, " could not be ended: ", why);
+    char name[NAME_SIZE];
+    warn(guard, PARTS(name_process(name, process->pid),
+                      " could not be ended: ", process->state == 'D' ? "it is in the kernel" : "not permitted"));
+}
+
+static void tell_asked(const struct guard *guard, const struct process *process)
+{
+    char name[NAME_SIZE], sig[NAME_SIZE];
+    tell(guard, PARTS(name_signal(sig, guard->options.sig), " to ", name_process(name, process->pid)));
+}
+
+static void tell_left(const struct guard *guard, const struct process *process)
+{
+    char name[NAME_SIZE];
+    tell(guard, PARTS(name_process(name, process->pid), " has not ended: SIGKILL"));
 }
 
 static void visit(struct walk *walk, const struct process *process, int pidfd)
@@ -56,14 +69,14 @@ static void visit(struct walk *walk, const struct process *process, int pidfd)
     scan->digest += (uint64_t)process->pid * (uint64_t)process->pid + process->start;
     if (process->parent != walk->root)
         scan->other = process->pid;
-    if (scan->name_survivors)
-        print_survivor(scan->guard, process, process->state == 'D' ? "it is in the kernel" : "not permitted");
-    if (scan->sig == 0)
-        return;
-    if (scan->spare_trackers && process_tracker(process) != NO_TRACKER) {
+    if (scan->sig != 0 && scan->spare_trackers && process_tracker(process) != NO_TRACKER) {
         scan->trackers++;
         return;
     }
+    if (scan->tell != NULL)
+        scan->tell(scan->guard, process);
+    if (scan->sig == 0)
+        return;
     if (process_signal(process, pidfd, scan->sig) == -EPERM)
         scan->denied++;
     else if (scan->sig != SIGKILL && scan->sig != SIGSTOP)
@@ -132,8 +145,20 @@ void ask_to_end(struct guard *guard, int64_t until)
 {
     struct scan scan = {.guard = guard, .sig = guard->options.sig, .spare_trackers = true};
     const int64_t at_least = now_ns() + ROUND_TIME;
+    char grace[NAME_SIZE];
     scan.until = until > at_least ? until : at_least;
+    if (guard->options.verbose)
+        scan.tell = tell_asked;
     scan_once(&scan);
+    if (scan.living > 0)
+        tell(guard, PARTS("waiting for their end, up to ", name_duration(grace, guard->options.grace_ns)));
+}
+
+void tell_what_is_left(struct guard *guard)
+{
+    struct scan scan = {.guard = guard, .tell = tell_left};
+    if (guard->options.verbose && !nothing_left(guard))
+        scan_once(&scan);
 }
 
 int open_group_member(struct guard *guard)
@@ -213,7 +238,7 @@ bool end_at_once(struct guard *guard)
     }
     scan.sig = 0;
     scan.until = 0;
-    scan.name_survivors = true;
+    scan.tell = tell_survivor;
     scan_once(&scan);
     return scan.living == 0;
 }

@@ -40,6 +40,7 @@
  *   RUNNING    the command runs        -> LINGERING  with --linger: it has ended, and others go on
  *                                      -> ASKED      it has ended, or a followed process has
  *   LINGERING  the monitor has exited  -> ASKED      a followed process has ended
+ *   both                               -> ASKED      the time of --timeout is over
  *                                      -> KILLING    no process is left
  *   ASKED      all have had --signal   -> KILLING    the grace is over, or no process is left
  *   KILLING    all get SIGKILL; then the reaper ends as the command did
@@ -69,15 +70,16 @@
 #include <sys/types.h>
 
 /* Exit statuses, as of env(1) and timeout(1). */
-enum { NOT_STARTED = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
+enum { TIMED_OUT = 124, NOT_STARTED = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
 enum { LAST_SIGNAL = 64 };
 enum { CARRIER = LAST_SIGNAL }; /* SIGRTMAX: parent-death signal and messages of the guard */
 enum { REAP_AT_ONCE = 256 };    /* a tree that grows fast must not delay all other work */
 enum scope { SCOPE_TREE, SCOPE_GROUP, SCOPE_CHILD };
 
 struct options {
-    int sig;          /* what all get first */
-    int64_t grace_ns; /* from that to SIGKILL */
+    int sig;            /* what all get first */
+    int64_t grace_ns;   /* from that to SIGKILL */
+    int64_t timeout_ns; /* from the start of the command to that; 0: none */
     enum scope scope;
     pid_t parent; /* also followed; 0: none */
     uint64_t parent_start;
@@ -85,6 +87,7 @@ struct options {
     int control;            /* the library's socket; -1: none */
     const char *executable; /* NULL: what the command's name says */
     bool linger;            /* what the command leaves behind may live as long as the caller */
+    bool verbose;           /* tell() writes */
     char **command;
 };
 
@@ -121,7 +124,8 @@ struct guard {
     int followed[FOLLOWED];          /* each readable when its process has ended; -1: none */
     bool caller_by_signal;           /* the monitor's parent-death signal follows the caller */
     int reaper_pipe[2];              /* the reaper alone holds its write end; -1: none */
-    int stderr_path;                 /* O_PATH: it keeps no pipe open; -1: none */
+    int stderr_fd;                   /* for warn(); -1: none */
+    bool stderr_is_path;             /* O_PATH: it keeps no pipe open, and is to be opened anew */
     struct child child;              /* of the monitor: the reaper; of the reaper: the command */
     uint32_t stops;                  /* of the command; known to the reaper */
     struct command_end *command_end; /* NULL: what the command leaves behind ends with it */
@@ -134,8 +138,17 @@ struct signal {
     uint64_t value;
 };
 
-/* options.c: exits if they are not good. */
-void read_options(struct guard *guard, char **arguments);
+/* A line on stderr is made of parts; NULL ends them. */
+#define PARTS(...)                                                                                                     \
+    (const char *const[])                                                                                              \
+    {                                                                                                                  \
+        __VA_ARGS__, NULL                                                                                              \
+    }
+enum { NAME_SIZE = 64 }; /* for all names of a signal, a process or a duration */
+
+/* options.c */
+void read_options(struct guard *guard, char **arguments); /* exits if they are not good */
+const char *name_signal(char *name, int sig);
 
 /* follow.c */
 void follow_processes(struct guard *guard);
@@ -198,6 +211,7 @@ void kill_groups(const struct guard *guard);
 
 /* ending.c */
 bool nothing_left(struct guard *guard);
+void tell_what_is_left(struct guard *guard); /* with --verbose */
 void ask_to_end(struct guard *guard, int64_t until);
 int open_group_member(struct guard *guard); /* a pidfd of one that is no child of ours; -1 */
 bool end_at_once(struct guard *guard);      /* false: some cannot be ended */
@@ -209,8 +223,13 @@ void set_default_action(int sig);
 int64_t now_ns(void);
 long open_descriptor(struct guard *guard, long n, long a, long b, long c, long d);
 void close_all_but(const int *keep, int count);
-void print_line(int fd, const char *a, const char *b, const char *c, const char *d);
-void warn(const struct guard *guard, const char *a, const char *b, const char *c, const char *d);
+void open_stderr(struct guard *guard, int from, bool hold);
+void print_line(int fd, const char *const *parts);
+void warn(const struct guard *guard, const char *const *parts);
+void tell(const struct guard *guard, const char *const *parts); /* with --verbose */
+const char *name_process(char *name, pid_t pid);                /* "sleep [123]" */
+const char *name_command(char *name, const struct guard *guard);
+const char *name_duration(char *name, int64_t ns);
 const char *error_text(int error);
 _Noreturn void exit_with(int status);
 _Noreturn void exit_like(const siginfo_t *end);

@@ -13,14 +13,13 @@ static void inspect_inherited_state(struct guard *guard)
     guard->sigchld_was_ignored = action[0] == (unsigned long)SIG_IGN;
     if (guard->sigchld_was_ignored)
         set_default_action(SIGCHLD); /* or the kernel would reap the command itself (wait(2)) */
-    guard->stderr_path =
-        (int)open_descriptor(guard, SYS_openat, AT_FDCWD, (long)"/proc/self/fd/2", O_PATH | O_CLOEXEC, 0);
+    open_stderr(guard, STDERR_FILENO, guard->options.verbose);
 }
 
 static int run(char **arguments, char **environment)
 {
     struct guard guard = {
-        .environment = environment, .followed = {-1, -1, -1}, .reaper_pipe = {-1, -1}, .stderr_path = -1};
+        .environment = environment, .followed = {-1, -1, -1}, .reaper_pipe = {-1, -1}, .stderr_fd = -1};
     read_options(&guard, arguments);
     inspect_inherited_state(&guard);
     sys2(SYS_prctl, PR_SET_NAME, "pdeathsig-run"); /* an exec by descriptor names it otherwise */

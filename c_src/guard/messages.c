@@ -115,7 +115,7 @@ void fail(const struct guard *guard, int error, const char *what)
 {
     report(guard, GUARD_FAILED, error);
     if (guard->options.control < 0)
-        print_line(STDERR_FILENO, what, ": ", error_text(error), NULL);
+        print_line(STDERR_FILENO, PARTS(what, ": ", error_text(error)));
     exit_with(NOT_STARTED);
 }
 

@@ -149,7 +149,7 @@ void be_monitor(struct guard *guard)
 {
     struct monitor monitor = {0};
     guard->child.pid = guard->reaper;
-    const int keep[] = {guard->stderr_path, guard->reaper_pipe[0]};
+    const int keep[] = {guard->stderr_fd, guard->reaper_pipe[0]};
     be_continued_when_reaper_dies(guard);
     close_all_but(keep, sizeof keep / sizeof *keep);
     sys1(SYS_chdir, "/");

@@ -18,9 +18,11 @@ enum phase { RUNNING, LINGERING, ASKED, KILLING };
 struct reaper {
     enum phase phase;
     int64_t grace_over;     /* when ASKED */
+    int64_t time_over;      /* of --timeout; 0: never */
     uint32_t stop_answered; /* the last stop of the command for which a SIGCONT has come */
     bool monitor_may_be_stopped;
     bool followed_ended;
+    bool timed_out; /* while the command ran */
     enum remaining remaining;
     struct pollfd polled[POLLED];
 };
@@ -134,16 +136,16 @@ static void report_started(const struct guard *guard, struct reaper *reaper)
 static void wait_for_event(struct reaper *reaper)
 {
     const bool at_once = reaper->remaining == MORE_TO_REAP;
+    const int64_t until = reaper->phase == ASKED ? reaper->grace_over : reaper->time_over;
     struct timespec timeout = {0, 0};
-    if (reaper->phase == ASKED && !at_once) {
-        int64_t ns = reaper->grace_over - now_ns();
+    if (until != 0 && !at_once) {
+        int64_t ns = until - now_ns();
         if (ns > 0)
             timeout = (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
     }
     for (int i = 0; i < POLLED; i++)
         reaper->polled[i].revents = 0;
-    sys5(SYS_ppoll, reaper->polled, POLLED, reaper->phase == ASKED || at_once ? &timeout : NULL, NULL,
-         sizeof(uint64_t));
+    sys5(SYS_ppoll, reaper->polled, POLLED, until != 0 || at_once ? &timeout : NULL, NULL, sizeof(uint64_t));
     for (int i = FIRST_FOLLOWED; i < POLLED; i++)
         reaper->followed_ended = reaper->followed_ended || reaper->polled[i].revents != 0;
 }
@@ -174,17 +176,56 @@ static void linger(struct guard *guard, struct reaper *reaper)
     release_monitor(guard);
     reaper->phase = LINGERING;
     reaper->polled[CONTROL].fd = -1;
-    const int keep[] = {reaper->polled[SIGNALS].fd, guard->stderr_path, guard->followed[0], guard->followed[1],
+    tell(guard, PARTS("waiting for the caller's end: what is left may live until then"));
+    open_stderr(guard, guard->stderr_fd, false);
+    const int keep[] = {reaper->polled[SIGNALS].fd, guard->stderr_fd, guard->followed[0], guard->followed[1],
                         guard->followed[2]};
     close_all_but(keep, sizeof keep / sizeof *keep);
+}
+
+static void tell_start(const struct guard *guard)
+{
+    char command[NAME_SIZE], caller[NAME_SIZE], parent[NAME_SIZE];
+    const pid_t other = guard->options.parent == guard->caller ? 0 : guard->options.parent;
+    if (guard->options.verbose)
+        tell(guard,
+             PARTS("started ", name_command(command, guard), "; waiting for its end, or the end of ",
+                   name_process(caller, guard->caller), other == 0 ? NULL : " or ", name_process(parent, other)));
+}
+
+static void tell_command_end(const struct guard *guard)
+{
+    char command[NAME_SIZE], how[NAME_SIZE];
+    const bool exited = guard->child.end.si_code == CLD_EXITED;
+    if (exited)
+        add_number(how, (uint64_t)guard->child.end.si_status);
+    else
+        name_signal(how, guard->child.end.si_status);
+    tell(guard, PARTS(name_command(command, guard), exited ? " has ended: exit status " : " has ended: ", how));
+}
+
+static void tell_why(const struct guard *guard, const struct reaper *reaper)
+{
+    char name[NAME_SIZE];
+    const bool parent = reaper->polled[FIRST_FOLLOWED + FOLLOW_PARENT].revents != 0;
+    if (!reaper->followed_ended)
+        tell(guard, PARTS("the time of --timeout is over"));
+    else
+        tell(guard, PARTS(name_process(name, parent ? guard->options.parent : guard->caller), " has ended"));
 }
 
 static void change_phase(struct guard *guard, struct reaper *reaper)
 {
     const bool command_ended = reaper->phase == RUNNING && guard->child.state == CHILD_ENDED;
-    if (reaper->phase < ASKED && reaper->followed_ended)
+    const bool time_is_over = reaper->time_over != 0 && now_ns() >= reaper->time_over;
+    if (command_ended && guard->options.verbose)
+        tell_command_end(guard);
+    if (reaper->phase < ASKED && (reaper->followed_ended || time_is_over)) {
+        reaper->timed_out = reaper->phase == RUNNING && !command_ended && !reaper->followed_ended;
+        if (guard->options.verbose)
+            tell_why(guard, reaper);
         begin_to_end(guard, reaper);
-    else if (command_ended && guard->command_end != NULL && !nothing_left(guard))
+    } else if (command_ended && guard->command_end != NULL && !nothing_left(guard))
         linger(guard, reaper);
     else if (command_ended)
         begin_to_end(guard, reaper);
@@ -242,14 +283,17 @@ void be_reaper(struct guard *guard)
 {
     struct reaper reaper = {.phase = RUNNING, .remaining = SOME_LEFT};
     prepare(guard, &reaper);
+    if (guard->options.timeout_ns > 0)
+        reaper.time_over = now_ns() + guard->options.timeout_ns;
     reaper.polled[EXECUTED].fd = start_command(guard);
+    tell_start(guard);
     /* A session, as a group would not do: as the parent of a member of the caller's group in the
      * same session, the reaper would keep that group from being orphaned, and its own exit would
      * hang up on all of it (setpgid(2)). */
     sys0(SYS_setsid);
     sys3(SYS_setpriority, PRIO_PROCESS, 0, -20); /* if permitted: a fork bomb leaves little time */
     const int keep[] = {reaper.polled[SIGNALS].fd, guard->options.control, reaper.polled[EXECUTED].fd,
-                        guard->stderr_path,        guard->reaper_pipe[1],  guard->followed[0],
+                        guard->stderr_fd,          guard->reaper_pipe[1],  guard->followed[0],
                         guard->followed[1],        guard->followed[2]};
     close_all_but(keep, sizeof keep / sizeof *keep);
     sys1(SYS_chdir, "/");
@@ -259,6 +303,7 @@ void be_reaper(struct guard *guard)
         report_started(guard, &reaper);
     wait_until_killing(guard, &reaper);
     reaper.monitor_may_be_stopped = reaper.monitor_may_be_stopped || guard->child.state != CHILD_ENDED;
+    tell_what_is_left(guard);
     bool ended = end_at_once(guard);
     if (guard->monitor == 0)
         exit_with(0);
@@ -266,5 +311,7 @@ void be_reaper(struct guard *guard)
         send_message(guard->monitor, (struct message){.kind = GAVE_UP});
     if (reaper.monitor_may_be_stopped)
         sys2(SYS_kill, guard->monitor, SIGCONT);
+    if (reaper.timed_out)
+        exit_with(TIMED_OUT);
     exit_like(&guard->child.end);
 }

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -81,37 +82,116 @@ void close_all_but(const int *keep, int count)
     close_span(first, UINT_MAX);
 }
 
-static char *add_some(char *at, const char *end, const char *text)
-{
-    while (text != NULL && *text != '\0' && at < end)
-        *at++ = *text++;
-    return at;
-}
+/* Of stderr: it does not block. */
+enum { WRITE_ONLY = O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC };
 
-void print_line(int fd, const char *a, const char *b, const char *c, const char *d)
+void print_line(int fd, const char *const *parts)
 {
     char line[512];
     const char *end = line + sizeof line - 1;
-    char *at = add_some(line, end, "pdeathsig-run: ");
-    at = add_some(add_some(at, end, a), end, b);
-    at = add_some(add_some(at, end, c), end, d);
+    char *at = add_text(line, "pdeathsig-run: ");
+    for (; *parts != NULL; parts++) {
+        for (const char *text = *parts; *text != '\0' && at < end; text++)
+            *at++ = *text;
+    }
     *at++ = '\n';
-    sys3(SYS_write, fd, line, at - line);
+    long sent = sys6(SYS_sendto, fd, (long)line, at - line, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+    if (sent < 0 && sent != -EAGAIN) /* it is no socket */
+        sys3(SYS_write, fd, line, at - line);
 }
 
 /* The guard must not keep the command's stderr open: a pipe's reader waits for its end. So it is
- * opened for one line, and only if that does not block. */
-void warn(const struct guard *guard, const char *a, const char *b, const char *c, const char *d)
+ * opened for one line, and only if that does not block. A file may stay open, and must: opened anew
+ * it has an offset of its own, and the command would write over that line.
+ *
+ * hold: keep it open, for --verbose. The reader may be gone once the command has ended. */
+void open_stderr(struct guard *guard, int from, bool hold)
 {
-    char path[64];
-    if (guard->stderr_path < 0)
-        return;
-    add_number(add_text(path, "/proc/self/fd/"), (uint64_t)guard->stderr_path);
-    long fd = sys4(SYS_openat, AT_FDCWD, path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
+    char path[PROC_PATH_SIZE];
+    const bool is_file = sys3(SYS_lseek, from, 0, SEEK_CUR) >= 0;
+    long fd = -ENXIO; /* as of a socket: it cannot be opened anew */
+    add_number(add_text(path, "/proc/self/fd/"), (uint64_t)from);
+    if (hold && !is_file)
+        fd = open_descriptor(guard, SYS_openat, AT_FDCWD, (long)path, WRITE_ONLY, 0);
+    if ((hold || is_file) && fd == -ENXIO)
+        fd = open_descriptor(guard, SYS_fcntl, from, F_DUPFD_CLOEXEC, STDERR_FILENO + 1, 0);
+    guard->stderr_is_path = fd < 0;
+    if (fd < 0)
+        fd = open_descriptor(guard, SYS_openat, AT_FDCWD, (long)path, O_PATH | O_CLOEXEC, 0);
+    guard->stderr_fd = (int)fd;
+}
+
+void warn(const struct guard *guard, const char *const *parts)
+{
+    char path[PROC_PATH_SIZE];
+    long fd = guard->stderr_fd;
+    if (fd >= 0 && guard->stderr_is_path) {
+        add_number(add_text(path, "/proc/self/fd/"), (uint64_t)fd);
+        fd = sys4(SYS_openat, AT_FDCWD, path, WRITE_ONLY, 0);
+    }
     if (fd < 0)
         return;
-    print_line((int)fd, a, b, c, d);
-    sys1(SYS_close, fd);
+    print_line((int)fd, parts);
+    if (guard->stderr_is_path)
+        sys1(SYS_close, fd);
+}
+
+void tell(const struct guard *guard, const char *const *parts)
+{
+    if (guard->options.verbose)
+        warn(guard, parts);
+}
+
+static const char *add_pid(char *name, size_t length, pid_t pid)
+{
+    for (char *at = name; at < name + length; at++) {
+        if ((unsigned char)*at < ' ' || *at == 127)
+            *at = '?'; /* a name may hold anything, also the end of a line */
+    }
+    add_text(add_number(add_text(name + length, " ["), (uint64_t)pid), "]");
+    return name;
+}
+
+const char *name_process(char *name, pid_t pid)
+{
+    enum { LONGEST = 16 }; /* TASK_COMM_LEN, with the end of the line */
+    char path[PROC_PATH_SIZE];
+    long length = 0;
+    proc_path(path, pid, "/comm");
+    long fd = pid != 0 && proc_is_ours() ? proc_open(path, 0) : -1;
+    if (fd >= 0) {
+        length = sys3(SYS_read, fd, name, LONGEST);
+        sys1(SYS_close, fd);
+    }
+    if (length > 1)
+        return add_pid(name, (size_t)length - 1, pid);
+    if (pid == 0) /* outside this PID namespace: getppid(2) */
+        return "the caller";
+    add_number(add_text(name, "process "), (uint64_t)pid);
+    return name;
+}
+
+/* Its name in /proc is the guard's until the exec, and gone at its end. */
+const char *name_command(char *name, const struct guard *guard)
+{
+    enum { LONGEST = 32 };
+    const char *base = guard->options.command[0];
+    size_t length = 0;
+    for (const char *at = base; at != NULL && *at != '\0'; at++) {
+        if (*at == '/')
+            base = at + 1;
+    }
+    for (; base != NULL && base[length] != '\0' && length < LONGEST; length++)
+        name[length] = base[length];
+    return add_pid(name, length, guard->child.pid);
+}
+
+const char *name_duration(char *name, int64_t ns)
+{
+    const int64_t second = 1000000000;
+    const bool whole = ns % second == 0;
+    add_text(add_number(name, (uint64_t)(whole ? ns / second : ns / 1000000)), whole ? " s" : " ms");
+    return name;
 }
 
 const char *error_text(int error)

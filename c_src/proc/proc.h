@@ -119,6 +119,14 @@ static inline uint64_t number_at(const char **text)
     return number;
 }
 
+static inline size_t length_of(const char *text)
+{
+    size_t length = 0;
+    while (text[length] != '\0')
+        length++;
+    return length;
+}
+
 static inline int same_text(const char *a, const char *b, int length)
 {
     while (length > 0 && *a == *b)

@@ -2,6 +2,7 @@
 
 import _signal  # the builtin one: `import signal` costs 4 ms
 import os
+import sys
 
 SIGKILL = 9
 SCOPES = ("child", "group", "tree")
@@ -37,7 +38,8 @@ def _signal_number(name: str) -> int:
     if name.isascii() and name.isdigit():
         return int(name[:9])
     full = name.upper() if name.upper().startswith("SIG") else f"SIG{name.upper()}"
-    number = 0 if full.startswith("SIG_") else getattr(_signal, full, 0)
+    unnamed = 16 if full == "SIGSTKFLT" and sys.platform == "linux" else 0  # before Python 3.11
+    number = 0 if full.startswith("SIG_") else getattr(_signal, full, unnamed)
     return number if isinstance(number, int) else 0
 
 

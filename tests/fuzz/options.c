@@ -17,12 +17,11 @@ void exit_with(int with)
     longjmp(over, 1);
 }
 
-void print_line(int fd, const char *a, const char *b, const char *c, const char *d)
+void print_line(int fd, const char *const *parts)
 {
-    const char *parts[] = {a, b, c, d};
     size_t length = 0;
-    for (int i = 0; i < 4; i++)
-        length += parts[i] == NULL ? 0 : strlen(parts[i]);
+    for (; *parts != NULL; parts++)
+        length += strlen(*parts);
     assert(fd == STDERR_FILENO && length > 0);
 }
 
@@ -30,7 +29,7 @@ void print_line(int fd, const char *a, const char *b, const char *c, const char 
 static long sys6(long n, long a, long b, long c, long d, long e, long f)
 {
     (void)b, (void)c, (void)d, (void)e, (void)f;
-    assert(n == SYS_fcntl || (n == SYS_write && a == STDOUT_FILENO));
+    assert(n == SYS_fcntl || (n == SYS_write && (a == STDOUT_FILENO || a == STDERR_FILENO)));
     return n == SYS_fcntl && a % 2 ? -EBADF : 0;
 }
 
@@ -39,7 +38,9 @@ static void check(const struct options *options, char **arguments)
     char **last = arguments;
     while (*last != NULL)
         last++;
-    assert(options->sig >= 1 && options->sig <= 64 && options->grace_ns >= 0);
+    assert(options->sig >= 1 && options->sig <= 64 && !(END_NO_PROCESS & BIT(options->sig)));
+    assert(options->grace_ns >= 0 && options->grace_ns <= LONGEST + 60 * SECOND);
+    assert(options->timeout_ns >= 0 && options->timeout_ns <= LONGEST + 60 * SECOND);
     assert(options->scope == SCOPE_TREE || options->scope == SCOPE_GROUP || options->scope == SCOPE_CHILD);
     assert(options->parent >= 0 && options->lifeline >= -1 && options->control >= -1);
     assert(options->command >= arguments && options->command <= last);
