@@ -1,7 +1,8 @@
 # `make help` lists the targets. `make demo` and `make test` are all that a new machine needs.
 PYTHON ?= python3
 VENV := .venv
-SOURCES := $(shell find c_src pdeathsig startup -name '*.[ch]' -o -name '*.py' -o -name '*.start' -o -name '*.pth')
+SOURCES := $(shell find c_src pdeathsig startup -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o \
+    -name '*.start' -o -name '*.pth')
 SOURCES += build_ffi.py setup.py pyproject.toml
 C_FILES := $(shell find c_src tests -name '*.[ch]')
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
@@ -53,6 +54,7 @@ check: $(VENV)/checkers ## lint, types, format, and the compiler's warnings as e
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest --quiet tests/test_types.py
 	$(VENV)/bin/clang-format --dry-run --Werror $(C_FILES)
 	PDEATHSIG_WERROR=1 $(PIP) wheel --quiet --no-deps --wheel-dir $(VENV)/werror .
 

@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from ._kill.tree import Ended as Ended
     from ._kill.tree import kill_group as kill_group
     from ._kill.tree import kill_tree as kill_tree
-    from ._spawn.aio import create_subprocess_exec as create_subprocess_exec
-    from ._spawn.aio import create_subprocess_shell as create_subprocess_shell
     from ._spawn.guard_command import guarded as guarded
     from ._spawn.install import install as install
     from ._spawn.install import uninstall as uninstall
-    from ._spawn.popen import Popen as Popen
-    from ._spawn.popen import call as call
-    from ._spawn.popen import check_call as check_call
-    from ._spawn.popen import check_output as check_output
-    from ._spawn.popen import run as run
     from ._spawn.preexec import preexec as preexec
+    from ._typed import Popen as Popen
+    from ._typed import call as call
+    from ._typed import check_call as check_call
+    from ._typed import check_output as check_output
+    from ._typed import create_subprocess_exec as create_subprocess_exec
+    from ._typed import create_subprocess_shell as create_subprocess_shell
+    from ._typed import run as run
 
 __version__ = "0.1.0"
 _MODULES = {

@@ -40,7 +40,12 @@ def test_wheel_tag_and_contents() -> None:
     needs(sys.implementation.name == "cpython", "built for this Python alone")
     own = f"cp{sys.version_info[0]}{sys.version_info[1]}"
     assert (f"Tag: {own}-{own}t-linux_" if FREE_THREADED else "Tag: cp310-abi3-linux_") in wheel
-    assert {f"pdeathsig/{shim().name}", "pdeathsig/py.typed", "pdeathsig/pdeathsig.start"} <= files()
+    assert {
+        f"pdeathsig/{shim().name}",
+        "pdeathsig/py.typed",
+        "pdeathsig/_typed.pyi",
+        "pdeathsig/pdeathsig.start",
+    } <= files()
     assert not any(name.startswith(("tests", "c_src", "build_ffi", "setup")) for name in files())
 
 

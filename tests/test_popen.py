@@ -405,9 +405,10 @@ class Collects:
 @pytest.mark.parametrize("sig", [signal.SIGKILL, None])
 def test_a_garbage_collection_during_a_start_is_harmless(sig: Any) -> None:
     """subprocess's functions run as copies, to which only the running call refers."""
+    collects: Any = Collects()
     for _ in range(3):
-        assert pdeathsig.run([Collects()], stdin=Collects(), pdeathsig=sig).returncode == 0
-        assert pdeathsig.check_output([Collects()], stdin=Collects(), pdeathsig=sig) == b""
+        assert pdeathsig.run([collects], stdin=collects, pdeathsig=sig).returncode == 0
+        assert pdeathsig.check_output([collects], stdin=collects, pdeathsig=sig) == b""
 
 
 def test_it_is_a_subclass_with_the_same_arguments() -> None:

@@ -275,7 +275,7 @@ print(fds, status, os.getcwd(), sorted(os.environ.items()), sys.argv, os.getprio
 
 
 def test_end_of_file_comes_when_the_command_closes_its_end() -> None:
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     p = pdeathsig.Popen("exec >&- 2>&-; read _", shell=True, scope="tree", **pipes)
     assert p.stdout is not None and p.stderr is not None
     assert p.stdout.read() == p.stderr.read() == b""

@@ -13,6 +13,7 @@ from asyncio.subprocess import SubprocessStreamProtocol
 from typing import TYPE_CHECKING, Any
 
 from .._base import native
+from .._base.signatures import shows_parameters_of
 from .binding import KILL
 from .popen import Popen
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 _LIMIT: int = streams._DEFAULT_LIMIT  # type: ignore[attr-defined]
 
 
+@shows_parameters_of(
+    asyncio.create_subprocess_exec, base_events.BaseEventLoop.subprocess_exec, Popen, first="program *args"
+)
 async def create_subprocess_exec(
     program: Any,
     *args: Any,
@@ -47,12 +51,19 @@ async def create_subprocess_exec(
     return await _create(base_events.BaseEventLoop.subprocess_exec, limit, (program, *args), kwds)
 
 
+@shows_parameters_of(
+    asyncio.create_subprocess_shell,
+    base_events.BaseEventLoop.subprocess_shell,
+    Popen,
+    first="cmd stdin stdout stderr limit",
+)
 async def create_subprocess_shell(
     cmd: "str | bytes",
     stdin: Any = None,
     stdout: Any = None,
     stderr: Any = None,
     limit: int = _LIMIT,
+    *,
     pdeathsig: "int | str | None" = KILL,
     scope: "Scope | None" = None,
     grace: "float | None" = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._base.checks import SIGKILL
 from .._base.patching import unpatched
+from .._base.signatures import shows_parameters_of
 from . import subprocess_code
 from .binding import KILL, Binding, choose_binding
 from .fork_exec import Start, end_child
@@ -61,6 +62,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
     _binding: "Binding | None" = Binding(SIGKILL)
     _guard: "Handle | None" = None
 
+    @shows_parameters_of(subprocess.Popen, first="self args *popenargs")
     def __init__(
         self,
         *args: Any,
@@ -114,24 +116,28 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
             self._guard.close()
 
 
+@shows_parameters_of(subprocess.run, Popen, first="args *popenargs")
 def run(*popenargs: Any, **kwargs: Any) -> "subprocess.CompletedProcess[Any]":
     """``subprocess.run`` by this Popen: also ``pdeathsig=``, ``scope=`` and ``grace=``."""
     completed: subprocess.CompletedProcess[Any] = _call("run", popenargs, kwargs)
     return completed
 
 
+@shows_parameters_of(subprocess.call, Popen, first="args *popenargs")
 def call(*popenargs: Any, **kwargs: Any) -> int:
     """``subprocess.call`` by this Popen: also ``pdeathsig=``, ``scope=`` and ``grace=``."""
     returncode: int = _call("call", popenargs, kwargs)
     return returncode
 
 
+@shows_parameters_of(subprocess.call, Popen, first="args *popenargs")
 def check_call(*popenargs: Any, **kwargs: Any) -> int:
     """``subprocess.check_call`` by this Popen: also ``pdeathsig=``, ``scope=`` and ``grace=``."""
     returncode: int = _call("check_call", popenargs, kwargs)
     return returncode
 
 
+@shows_parameters_of(subprocess.run, Popen, first="args *popenargs", without=("capture_output", "check", "stdout"))
 def check_output(*popenargs: Any, **kwargs: Any) -> Any:
     """``subprocess.check_output`` by this Popen: also ``pdeathsig=``, ``scope=`` and ``grace=``."""
     return _call("check_output", popenargs, kwargs)

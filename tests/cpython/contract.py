@@ -106,7 +106,7 @@ def run(how: str, module: str, *tests: str) -> None:
 
         proof.watch()
         if how == "popen":
-            subprocess.Popen = pdeathsig.Popen  # type: ignore[misc]
+            subprocess.Popen = pdeathsig.Popen  # type: ignore[assignment, misc]
         else:
             pdeathsig.install()
             if module == POSIX:
