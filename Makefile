@@ -50,7 +50,7 @@ format: $(VENV)/checkers ## rewrite the sources as `make check` wants them
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
-check: $(VENV)/checkers ## lint, types, format, and the compiler's warnings as errors
+check: $(VENV)/checkers $(VENV)/installed ## lint, types, format, and the compiler's warnings as errors
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy

@@ -34,14 +34,13 @@ def test_type_checkers_say_what_the_assertions_expect(checker: str, version: str
     if find_spec(checker) is None:
         pytest.skip(f"needs {checker}")
     (tmp_path / "pyright.json").write_text(json.dumps(PYRIGHT))
+    mypy = f"--strict --enable-error-code=ignore-without-code --config-file= --python-version={version}"
     options = {
-        "mypy": ["--strict", "--config-file=", f"--cache-dir={tmp_path}", "--python-version", version, str(ASSERTIONS)],
-        "basedpyright": ["-p", "pyright.json", "--pythonpath", sys.executable, "--pythonversion", version],
+        "mypy": f"{mypy} {ASSERTIONS}",
+        "basedpyright": f"-p pyright.json --pythonpath={sys.executable} --pythonversion={version}",
     }
-    command = [sys.executable, "-m", checker, *options[checker]]
-    ended = subprocess.run(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    command = [sys.executable, "-m", checker, *options[checker].split()]
+    ended = subprocess.run(command, cwd=tmp_path, stdout=-1, stderr=subprocess.STDOUT, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
 
 

@@ -34,8 +34,8 @@ def popen() -> None:
         pdeathsig.kill_tree(process)
         as_subprocess: subprocess.Popen[str] = process
         as_subprocess.wait(timeout=1.5)
-    only_bytes: pdeathsig.Popen[bytes] = pdeathsig.Popen("a", text=True)  # type: ignore
-    only_bytes.communicate("text")  # type: ignore
+    only_bytes: pdeathsig.Popen[bytes] = pdeathsig.Popen("a", text=True)  # type: ignore[assignment]
+    only_bytes.communicate("text")  # type: ignore[arg-type]
 
 
 def functions() -> None:
@@ -52,8 +52,8 @@ def functions() -> None:
     assert_type(pdeathsig.check_output(["a"], text=maybe), Any)
     assert_type(pdeathsig.call(["a"], timeout=1, pdeathsig=None), int)
     assert_type(pdeathsig.check_call(["a"], text=True, cwd=Path("/")), int)
-    pdeathsig.check_output(["a"], stdout=subprocess.PIPE)  # type: ignore
-    pdeathsig.call(["a"], input="b")  # type: ignore
+    pdeathsig.check_output(["a"], stdout=subprocess.PIPE)  # type: ignore[call-overload]
+    pdeathsig.call(["a"], input="b")  # type: ignore[call-overload]
 
 
 async def with_asyncio() -> None:
@@ -62,30 +62,30 @@ async def with_asyncio() -> None:
     assert_type(await process.communicate(b"input"), tuple[bytes, bytes])
     process = await pdeathsig.create_subprocess_shell("a", None, subprocess.PIPE, limit=9, scope="group")
     assert_type(process.pid, int)
-    await pdeathsig.create_subprocess_exec("a", text=True)  # type: ignore
-    await pdeathsig.create_subprocess_exec("a", shell=True)  # type: ignore
-    await pdeathsig.create_subprocess_exec("a", graze=3)  # type: ignore
-    await pdeathsig.create_subprocess_shell("a", scope="trree")  # type: ignore
-    await pdeathsig.create_subprocess_shell(["a"])  # type: ignore
+    await pdeathsig.create_subprocess_exec("a", text=True)  # type: ignore[arg-type]
+    await pdeathsig.create_subprocess_exec("a", shell=True)  # type: ignore[arg-type]
+    await pdeathsig.create_subprocess_exec("a", graze=3)  # type: ignore[call-arg]
+    await pdeathsig.create_subprocess_shell("a", scope="trree")  # type: ignore[arg-type]
+    await pdeathsig.create_subprocess_shell(["a"])  # type: ignore[arg-type]
 
 
 def mistakes() -> None:
-    pdeathsig.Popen("a", tex=True)  # type: ignore
-    pdeathsig.Popen("a", scope="trree")  # type: ignore
-    pdeathsig.Popen("a", graze=3)  # type: ignore
-    pdeathsig.Popen("a", grace="3")  # type: ignore
-    pdeathsig.Popen("a", pdeathsig=1.5)  # type: ignore
-    pdeathsig.Popen(3)  # type: ignore
-    pdeathsig.run("a", tex=True)  # type: ignore
-    pdeathsig.run("a", scope="trree")  # type: ignore
-    pdeathsig.run("a", graze=3)  # type: ignore
-    pdeathsig.run("a", grace="3")  # type: ignore
-    pdeathsig.check_output("a", tex=True)  # type: ignore
-    pdeathsig.check_output("a", scope="trree")  # type: ignore
-    pdeathsig.check_call("a", graze=3)  # type: ignore
-    pdeathsig.call("a", grace="3")  # type: ignore
-    pdeathsig.install(scope="trree")  # type: ignore
-    pdeathsig.install(graze=3)  # type: ignore
-    pdeathsig.guarded(["a"], scope="trree")  # type: ignore
-    pdeathsig.arm(grace="3")  # type: ignore
-    pdeathsig.kill_tree(1, graze=3)  # type: ignore
+    pdeathsig.Popen("a", tex=True)  # type: ignore[call-overload]
+    pdeathsig.Popen("a", scope="trree")  # type: ignore[call-overload]
+    pdeathsig.Popen("a", graze=3)  # type: ignore[call-overload]
+    pdeathsig.Popen("a", grace="3")  # type: ignore[call-overload]
+    pdeathsig.Popen("a", pdeathsig=1.5)  # type: ignore[call-overload]
+    pdeathsig.Popen(3)  # type: ignore[call-overload]
+    pdeathsig.run("a", tex=True)  # type: ignore[call-overload]
+    pdeathsig.run("a", scope="trree")  # type: ignore[call-overload]
+    pdeathsig.run("a", graze=3)  # type: ignore[call-overload]
+    pdeathsig.run("a", grace="3")  # type: ignore[call-overload]
+    pdeathsig.check_output("a", tex=True)  # type: ignore[call-overload]
+    pdeathsig.check_output("a", scope="trree")  # type: ignore[call-overload]
+    pdeathsig.check_call("a", graze=3)  # type: ignore[call-overload]
+    pdeathsig.call("a", grace="3")  # type: ignore[call-overload]
+    pdeathsig.install(scope="trree")  # type: ignore[arg-type]
+    pdeathsig.install(graze=3)  # type: ignore[call-arg]
+    pdeathsig.guarded(["a"], scope="trree")  # type: ignore[arg-type]
+    pdeathsig.arm(grace="3")  # type: ignore[arg-type]
+    pdeathsig.kill_tree(1, graze=3)  # type: ignore[call-arg]
