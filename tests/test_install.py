@@ -229,6 +229,29 @@ def test_a_replacement_of_cpython_s_function_is_called(monkeypatch: pytest.Monke
     assert getattr(subprocess, "_fork_exec", _posixsubprocess.fork_exec) is _posixsubprocess.fork_exec
 
 
+def test_install_again_after_other_code_has_taken_it_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mock that began before install() and ends after it restores what was there at first."""
+    module, name = (subprocess, "_fork_exec") if hasattr(subprocess, "_fork_exec") else (_posixsubprocess, "fork_exec")
+    original = getattr(module, name)
+
+    def mock(*arguments: object) -> object:
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, mock)
+        pdeathsig.install()
+    assert getattr(module, name) is original
+    pdeathsig.install()
+    pdeathsig.uninstall()
+    pdeathsig.install()
+    try:
+        assert getattr(module, name) is not original
+        assert subprocess.call(["true"]) == 0
+    finally:
+        pdeathsig.uninstall()
+    assert getattr(module, name) is original
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="^sig: "):
         pdeathsig.install(1000)

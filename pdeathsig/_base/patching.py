@@ -23,17 +23,22 @@ _originals: "dict[Any, Any]" = {}  # ours: what it replaced
 class Patch:
     """One attribute of a module, and ours in its place."""
 
-    __slots__ = ("_applied", "_module", "_name", "original", "ours")
+    __slots__ = ("_applied", "_module", "_name", "_pristine", "original", "ours")
 
     def __init__(self, module: "Any", name: str, ours: "Any") -> None:
         self._module, self._name, self.ours = module, name, ours
         self._applied = False
         self.original: "Any" = getattr(module, name, None)
+        self._pristine = self.original
 
     def apply(self) -> None:
-        """Put ours there. A function that other code has put above ours meanwhile stays."""
+        """Put ours there. A function that other code has put above ours meanwhile stays.
+
+        If that code has taken ours away with its own, ours is put there again.
+        """
         now = getattr(self._module, self._name, self.ours)
-        if now is not self.ours and not self._applied:
+        is_above = self._applied and now not in (self.original, self._pristine)
+        if now is not self.ours and not is_above:
             self.original, self._applied = now, True
             if callable(self.ours):
                 _originals[self.ours] = now

@@ -53,7 +53,7 @@ class NoOrphans:
         if native.backend != "compiled":
             return
         if not install.installed():
-            install.install()
+            install.install(scope="child")  # no guard between a test and what it starts
             self._config.add_cleanup(install.uninstall)
         if os.getppid() and not arm.is_armed():
             arm.arm()
