@@ -70,8 +70,8 @@ def deny_newer_calls() -> str:
 STARTS = {
     "Popen": "say('child', pdeathsig.Popen(['sleep', '1000']).pid)",
     "group": "say('child', pdeathsig.Popen(['sleep', '1000'], scope='group').pid)",
-    "tree": "p = pdeathsig.Popen(['sleep', '1000'], scope='tree'); say('child', p.command_pid)",
-    "grace": "p = pdeathsig.Popen(['sleep', '1000'], grace=0.2); say('child', p.command_pid)",
+    "tree": "p = pdeathsig.Popen(['sleep', '1000'], scope='tree'); say('child', p.pid)",
+    "grace": "p = pdeathsig.Popen(['sleep', '1000'], grace=0.2); say('child', p.pid)",
     "run": f"p = subprocess.Popen([{GUARD!r}, '--', 'sh', '-c', 'echo child $$; exec sleep 1000'])",
     "preexec": "say('child', subprocess.Popen(['sleep', '1000'], preexec_fn=pdeathsig.preexec()).pid)",
     "install": "pdeathsig.install(); say('child', subprocess.Popen(['sleep', '1000']).pid)",

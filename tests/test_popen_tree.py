@@ -90,7 +90,7 @@ for options in {}, {'preexec_fn': lambda: None}:
     thread = threading.Thread(target=start)
     thread.start()
     thread.join()
-    say('child', children[-1].command_pid)
+    say('child', children[-1].pid)
 forever()
 """)
     children = [tree.process("child"), tree.process("child")]
@@ -169,8 +169,8 @@ def test_signals_reach_the_command() -> None:
     p = pdeathsig.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, scope="tree")
     assert p.stdout is not None
     up(p, 1)
-    assert Path(f"/proc/{p.command_pid}/cmdline").read_bytes().startswith(os.fsencode(sys.executable))
-    assert p.command_pid != p.pid
+    assert Path(f"/proc/{p.pid}/cmdline").read_bytes().startswith(os.fsencode(sys.executable))
+    assert p.command_pid == p.pid != p.guard_pid
     p.terminate()
     assert p.stdout.readline() == b"15\n"
     for sig in (signal.SIGUSR1, 34):
@@ -184,15 +184,16 @@ def test_signals_reach_the_command() -> None:
 
 def test_stop_and_continue_reach_the_command() -> None:
     p = pdeathsig.Popen(["sleep", "1000"], scope="tree")
-    command = Process(p.command_pid)
+    command = Process(p.pid)
+    assert p.guard_pid is not None
     for _ in range(3):
         p.send_signal(signal.SIGSTOP)
-        assert os.waitpid(p.pid, os.WUNTRACED)[1] >> 8 == signal.SIGSTOP
+        assert os.waitpid(p.guard_pid, os.WUNTRACED)[1] >> 8 == signal.SIGSTOP
         assert command.state() == "T"
         p.send_signal(signal.SIGCONT)
         command.wait_for_state("S")
     p.send_signal(signal.SIGSTOP)
-    os.waitpid(p.pid, os.WUNTRACED)
+    os.waitpid(p.guard_pid, os.WUNTRACED)
     p.kill()
     assert p.wait(10) == -signal.SIGKILL
     assert command.dies()
@@ -201,9 +202,10 @@ def test_stop_and_continue_reach_the_command() -> None:
 
 def test_kill_works_on_a_stopped_guard() -> None:
     p = pdeathsig.Popen(["sleep", "1000"], scope="tree")
-    command = Process(p.command_pid)
-    os.kill(p.pid, signal.SIGSTOP)
-    os.waitpid(p.pid, os.WUNTRACED)
+    command = Process(p.pid)
+    assert p.guard_pid is not None
+    os.kill(p.guard_pid, signal.SIGSTOP)
+    os.waitpid(p.guard_pid, os.WUNTRACED)
     p.kill()
     assert p.wait(10) == -signal.SIGKILL
     assert command.dies()
@@ -299,7 +301,7 @@ def test_sigpipe_comes_when_the_command_has_gone() -> None:
 
 
 def test_a_killed_guard_leaves_nothing(start: Start) -> None:
-    for victim in ("p.pid", "int(open(f'/proc/{p.pid}/task/{p.pid}/children').read())", "p.command_pid"):
+    for victim in ("p.guard_pid", "int(open(f'/proc/{p.guard_pid}/task/{p.guard_pid}/children').read())", "p.pid"):
         tree = start(f"""
 import pdeathsig
 p = pdeathsig.Popen({ESCAPE + "echo up; exec sleep 1000"!r}, shell=True, scope='tree')
@@ -374,7 +376,7 @@ def test_asyncio_has_it_too() -> None:
         assert p.stdout is not None
         for _ in range(3):
             assert await p.stdout.readline() == b"up\n"
-        assert p.command_pid != p.pid
+        assert p.command_pid == p.pid != p.guard_pid
         p.kill()
         assert (await p.communicate())[0] == b""
         assert p.returncode == -signal.SIGKILL
@@ -497,7 +499,7 @@ def test_with_no_room_to_queue_a_signal_it_stops_and_ends_as_the_command(start: 
 import pdeathsig, resource
 resource.setrlimit(RLIMIT_SIGPENDING, (0, 0))
 p = pdeathsig.Popen(['sh', '-c', 'kill -STOP $$; exit 5'], scope='tree')
-say('stopped', os.WIFSTOPPED(os.waitpid(p.pid, os.WUNTRACED)[1]))
+say('stopped', os.WIFSTOPPED(os.waitpid(p.guard_pid, os.WUNTRACED)[1]))
 p.send_signal(signal.SIGCONT)
 say('returncode', p.wait())
 """)

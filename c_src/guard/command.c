@@ -209,6 +209,29 @@ static void restore_inherited_state(const struct guard *guard)
     set_mask(guard->mask);
 }
 
+/* The caller of a guard with a control socket that does not linger takes the command's PID for that
+ * of its child. If it made the child a leader, of a session or a group, so is the command. But a
+ * session with a terminal is the monitor's: a second one would have no terminal. */
+static bool leads(const struct guard *guard)
+{
+    if (guard->options.control < 0 || guard->options.linger || guard->group != guard->monitor)
+        return false;
+    if (guard->session != guard->monitor)
+        return true;
+    long terminal = sys4(SYS_openat, AT_FDCWD, "/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC, 0);
+    if (terminal >= 0)
+        sys1(SYS_close, terminal);
+    return terminal < 0;
+}
+
+static void lead(const struct guard *guard)
+{
+    if (guard->session == guard->monitor)
+        sys0(SYS_setsid);
+    else
+        sys2(SYS_setpgid, 0, 0);
+}
+
 static _Noreturn void become_command(struct guard *guard)
 {
     prctl_or_fail(guard, PR_SET_PDEATHSIG, SIGKILL);
@@ -244,11 +267,17 @@ int start_command(struct guard *guard)
     if (guard->options.control >= 0 && open_descriptor(guard, SYS_pipe2, (long)pipe, O_CLOEXEC, 0, 0) < 0)
         pipe[0] = pipe[1] = -1;
     const bool waits = guard->options.control >= 0 && pipe[0] < 0;
+    const bool is_leader = leads(guard);
     long pid = sys5(SYS_clone, SIGCHLD | (waits ? CLONE_VFORK : 0), 0, 0, 0, 0);
     if (pid < 0)
         fail(guard, (int)-pid, "fork");
-    if (pid == 0)
+    if (pid == 0) {
+        if (is_leader)
+            lead(guard);
         become_command(guard);
+    }
+    if (is_leader)
+        guard->group = (pid_t)pid;
     if (pipe[1] >= 0)
         sys1(SYS_close, pipe[1]);
     guard->child.pid = (pid_t)pid;

@@ -120,7 +120,8 @@ struct guard {
     bool sigchld_was_ignored, limit_was_raised;
     struct limit limit;
     pid_t caller, monitor, reaper;
-    pid_t group, session;            /* of the command, at first */
+    pid_t group;                     /* of the command, at first */
+    pid_t session;                   /* of the monitor */
     int followed[FOLLOWED];          /* each readable when its process has ended; -1: none */
     bool caller_by_signal;           /* the monitor's parent-death signal follows the caller */
     int reaper_pipe[2];              /* the reaper alone holds its write end; -1: none */

@@ -279,6 +279,18 @@ static void prepare(struct guard *guard, struct reaper *reaper)
         reaper->polled[i].events = POLLIN;
 }
 
+/* To a session, as a group would not do: as the parent of a member of the caller's group in the
+ * same session, the reaper would keep that group from being orphaned, and its own exit would hang
+ * up on all of it (setpgid(2)). But the parent of a command that leads a group of its own stays in
+ * the session: SIGTSTP and SIGTTIN do not stop an orphaned group. */
+static void leave_group(const struct guard *guard)
+{
+    if (guard->group == guard->child.pid && guard->session != guard->monitor)
+        sys2(SYS_setpgid, 0, 0);
+    else
+        sys0(SYS_setsid);
+}
+
 void be_reaper(struct guard *guard)
 {
     struct reaper reaper = {.phase = RUNNING, .remaining = SOME_LEFT};
@@ -287,10 +299,7 @@ void be_reaper(struct guard *guard)
         reaper.time_over = now_ns() + guard->options.timeout_ns;
     reaper.polled[EXECUTED].fd = start_command(guard);
     tell_start(guard);
-    /* A session, as a group would not do: as the parent of a member of the caller's group in the
-     * same session, the reaper would keep that group from being orphaned, and its own exit would
-     * hang up on all of it (setpgid(2)). */
-    sys0(SYS_setsid);
+    leave_group(guard);
     sys3(SYS_setpriority, PRIO_PROCESS, 0, -20); /* if permitted: a fork bomb leaves little time */
     const int keep[] = {reaper.polled[SIGNALS].fd, guard->options.control, reaper.polled[EXECUTED].fd,
                         guard->stderr_fd,          guard->reaper_pipe[1],  guard->followed[0],

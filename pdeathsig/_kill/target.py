@@ -30,6 +30,9 @@ class Target:
         if not 1 < pid < 2**31:
             raise ValueError(f"target: {pid} is not the PID of a process that may be ended")
         self.pid = int(pid)
+        guard_pid = getattr(target, "guard_pid", None)
+        # All that the target has started is below its guard, if it has one, which is our child.
+        self.top_pid = guard_pid if isinstance(guard_pid, int) else self.pid
 
     @property
     def is_pid(self) -> bool:

@@ -64,18 +64,19 @@ def kill_tree(target: "HasPid | int", sig: "int | str" = SIGTERM, grace: float =
     native.require_extension("kill_tree()")
     sig, grace = check_signal(sig), check_seconds(grace)
     top = Target(target)
+    pid = top.top_pid
     procfs.require_own_namespace()
-    _refuse_ancestors(top.pid)
-    process = procfs.read(top.pid)  # before it is asked: while it is not reaped, its PID is its own
+    _refuse_ancestors(pid)
+    process = procfs.read(pid)  # before it is asked: while it is not reaped, its PID is its own
     if top.has_ended():
         return Ended((), (), ())
-    if process is None or not procfs.is_process(top.pid):
-        raise ProcessLookupError(errno.ESRCH, f"kill_tree: no process {top.pid}")
+    if process is None or not procfs.is_process(pid):
+        raise ProcessLookupError(errno.ESRCH, f"kill_tree: no process {pid}")
     if not process.alive:
         return Ended((), (), ())
     try:
         with _Ending() as ending:
-            ending.add(top.pid, process.start)
+            ending.add(pid, process.start)
             return _end(ending, sig, grace)
     finally:
         top.reap()
@@ -161,6 +162,10 @@ def _group(leader: Target) -> "int | None":
     pid, process = leader.pid, procfs.read(leader.pid)
     if is_reaped:
         return None if process is not None else pid
+    if process is not None and leader.top_pid != pid:
+        reaper = procfs.read(process.parent)  # of the guard: it may have reaped the target before
+        if reaper is None or reaper.parent != leader.top_pid:
+            return None
     if process is None or not procfs.is_process(pid):
         if leader.is_pid:
             raise ProcessLookupError(errno.ESRCH, f"kill_group: no process {pid}")

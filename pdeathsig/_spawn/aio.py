@@ -10,6 +10,7 @@ import subprocess
 import threading
 from asyncio import base_events, base_subprocess, streams
 from asyncio.subprocess import SubprocessStreamProtocol
+from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Any
 
 from .._base import native
@@ -42,8 +43,8 @@ async def create_subprocess_exec(
 
     It does so whichever thread the loop runs on. All arguments but three are asyncio's;
     ``pdeathsig``, ``scope`` and ``grace`` are those of ``pdeathsig.Popen``. Returns what asyncio's
-    function returns, with ``command_pid``. The end of the child is watched by its pidfd, or by a
-    thread where there are no pidfds.
+    function returns, with ``guard_pid``. The end of the child, or of its guard, is watched by its
+    pidfd, or by a thread where there are no pidfds.
 
     Raises what ``pdeathsig.Popen`` raises.
     """
@@ -88,13 +89,18 @@ async def _create(start: Any, limit: int, args: "tuple[Any, ...]", kwds: "dict[s
 
 
 class Process(asyncio.subprocess.Process):
-    """``asyncio.subprocess.Process``, and the program's PID where ``pid`` is a guard's."""
+    """``asyncio.subprocess.Process``, and the PID of the guard."""
+
+    @property
+    def guard_pid(self) -> "int | None":
+        """The PID of the guard, which is this process's child; None: there is no guard."""
+        popen: Popen = self._transport.get_extra_info("subprocess")  # type: ignore[attr-defined]
+        return popen.guard_pid
 
     @property
     def command_pid(self) -> int:
-        """The PID of the program: ``pid``, unless that is the guard's."""
-        popen: Popen = self._transport.get_extra_info("subprocess")  # type: ignore[attr-defined]
-        return popen.command_pid
+        """The PID of the program: ``pid``."""
+        return self.pid
 
 
 class Starter:
@@ -151,6 +157,19 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
 class _BoundTransport(SubprocessTransport):
     _Popen = Popen
 
+    def send_signal(self, signal: int) -> None:
+        """As Popen does, by the guard. Newer versions of asyncio use kill(2)."""
+        self._check_proc()
+        self.popen.send_signal(signal)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL; with a guard, to the whole scope."""
+        self.send_signal(SIGKILL)
+
 
 class _Pidfd:
     """A pidfd, closed with the last reference: a loop may be closed before the child ends."""
@@ -169,7 +188,8 @@ class _Pidfd:
 
 def _watch(loop: asyncio.AbstractEventLoop, transport: SubprocessTransport) -> None:
     try:
-        pidfd = _Pidfd(transport.popen.pid)
+        popen = transport.popen
+        pidfd = _Pidfd(getattr(popen, "guard_pid", None) or popen.pid)
     except OSError:  # before Linux 5.3, refused, or no descriptor left
         threading.Thread(target=_wait_on_thread, args=(loop, transport), daemon=True).start()
         return

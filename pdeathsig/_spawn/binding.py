@@ -18,6 +18,13 @@ class Binding(NamedTuple):
     group: bool = False  # and all of its process group
     guard: "GuardTerms | None" = None  # a guard is started, and ends what is below it
 
+    @property
+    def scope(self) -> str:
+        """How much of what the child starts ends with it."""
+        if self.guard is not None:
+            return self.guard.scope
+        return "group" if self.group else "child"
+
 
 class _Default(int):
     """SIGKILL where the caller has not named a signal. With a grace it becomes SIGTERM."""

@@ -132,8 +132,8 @@ class Start:
     def run(self, *arguments: Any) -> int:
         """Start the program. Takes the arguments of this Python's ``fork_exec``.
 
-        Returns the child's PID, or the guard's. Raises what CPython's ``fork_exec`` raises, and
-        OSError with the name of the system call.
+        Returns the child's PID; with a guard, the guard's. Raises what CPython's
+        ``fork_exec`` raises, and OSError with the name of the system call.
         """
         binding = self.binding
         arguments = from_cpython(arguments)

@@ -1,6 +1,8 @@
 """Popen, run, call, check_call and check_output of ``subprocess``, with the child bound."""
 
 import _posixsubprocess
+import contextlib
+import os
 import subprocess
 from collections.abc import Callable
 from signal import SIGCONT
@@ -41,8 +43,10 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         bound all the same.
         ``"tree"``: all that is below the program, wherever it went. The tree ends when this
         process dies, when the program ends, and by ``kill()``. A guard (``pdeathsig-run``) ends
-        it: ``pid`` is the guard's and ``command_pid`` the program's; ``returncode`` is the
-        program's, and signals reach the program.
+        it. ``pid`` is the program's, and ``guard_pid`` the guard's, which is the child of this
+        process: os.waitpid knows only that one. ``returncode`` is the program's, and signals reach
+        the program. Where the caller has it lead a session or a process group, it does so, and the
+        guard leads another.
         A group or a tree also ends at an exec of this process.
     :param grace: seconds from the signal to SIGKILL, for any program, by a guard. The signal is
         then SIGTERM unless ``pdeathsig`` says otherwise. None: 5 with ``scope="tree"`` and another
@@ -77,7 +81,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
             super().__init__(*args, **kwargs)
         except BaseException:
             if self._child_created and self.returncode is None:  # type: ignore[attr-defined]
-                end_child(self.pid)
+                end_child(self.guard_pid or self.pid)
                 self.returncode = -SIGKILL
             raise
 
@@ -92,13 +96,19 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
             if self.returncode is None and start.end():  # else CPython's code has reaped the child
                 self.returncode = -SIGKILL
             raise
-        self._guard = start.guard
+        guard = self._guard = start.guard
+        if guard is not None and guard.command_pid is not None:
+            self.pid = guard.command_pid  # it was the guard's until now
+
+    @property
+    def guard_pid(self) -> "int | None":
+        """The PID of the guard, which is this process's child; None: there is no guard."""
+        return None if self._guard is None else self._guard.pid
 
     @property
     def command_pid(self) -> int:
-        """The PID of the program: ``pid``, unless that is the guard's."""
-        guard = self._guard
-        return self.pid if guard is None or guard.command_pid is None else guard.command_pid
+        """The PID of the program: ``pid``."""
+        return self.pid
 
     def send_signal(self, sig: int) -> None:
         """Send the program a signal if it runs. With a guard, SIGKILL ends the whole scope."""
@@ -106,14 +116,62 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
             super().send_signal(sig)
         elif self.poll() is None:
             if not self._guard.send(sig):
-                super().send_signal(sig)
+                self._signal_guard(sig)
             elif sig == SIGKILL:
-                super().send_signal(SIGCONT)  # a stopped guard would not read it
+                self._signal_guard(SIGCONT)  # a stopped guard would not read it
+
+    def _signal_guard(self, sig: int) -> None:
+        if self.guard_pid is not None and self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.guard_pid, sig)
+
+    # CPython's code waits for self.pid in these two alone. With a guard, they wait for the guard.
+    # It may run at interpreter shutdown, so it keeps what it needs in its defaults.
+    def _internal_poll(self, _deadstate: "int | None" = None, _nohang: int = os.WNOHANG, **own: Any) -> "int | None":
+        if self._guard is None:
+            return super()._internal_poll(_deadstate, **own)  # type: ignore[misc, no-any-return]
+        if self.returncode is None and self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]
+            try:
+                if self.returncode is None:
+                    pid, status = self._wait_for_guard(_nohang)
+                    if pid:
+                        self._handle_exitstatus(status)
+            except ChildProcessError:  # other code has reaped it, so its status is not known
+                self.returncode = _deadstate or 0
+            finally:
+                self._waitpid_lock.release()  # type: ignore[attr-defined]
+        return self.returncode
+
+    def _try_wait(self, wait_flags: int) -> "tuple[int, int]":
+        if self._guard is None:
+            return super()._try_wait(wait_flags)  # type: ignore[misc, no-any-return]
+        try:
+            return self._wait_for_guard(wait_flags)
+        except ChildProcessError:
+            return self.pid, 0
+
+    def _wait_for_guard(self, flags: int, _waitpid: "Callable[[int, int], Any]" = os.waitpid) -> "tuple[int, int]":
+        """Wait for the guard, which ends as the program did. Tell it with the program's PID."""
+        ended, status = _waitpid(self.guard_pid or self.pid, flags)
+        return (self.pid if ended else 0), status
 
     def _handle_exitstatus(self, *args: Any) -> None:
         super()._handle_exitstatus(*args)  # type: ignore[misc]
         if self._guard is not None:
             self._guard.close()
+
+    def __repr__(self) -> str:
+        text, binding = super().__repr__(), self._binding
+        if getattr(self, "pid", None) is None:
+            return text  # nothing was started
+        more = f" pid: {self.pid}"
+        if self.guard_pid is not None:
+            more += f" guard_pid: {self.guard_pid}"
+        if binding is not None:
+            more += f" scope: {binding.scope!r}"
+            if binding.guard is not None:
+                more += f" grace: {binding.guard.grace:g}"
+        return f"{text[:-1]}{more}>"
 
 
 @shows_parameters_of(subprocess.run, Popen, first="args *popenargs")

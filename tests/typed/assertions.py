@@ -31,6 +31,7 @@ def popen() -> None:
         assert_type(process, pdeathsig.Popen[str])
         assert_type(process.communicate("input"), tuple[str, str])
         assert_type(process.command_pid, int)
+        assert_type(process.guard_pid, int | None)
         pdeathsig.kill_tree(process)
         as_subprocess: subprocess.Popen[str] = process
         as_subprocess.wait(timeout=1.5)
@@ -59,6 +60,7 @@ def functions() -> None:
 async def with_asyncio() -> None:
     process = await pdeathsig.create_subprocess_exec("a", Path("b"), stdout=subprocess.PIPE, scope="tree", grace=1)
     assert_type(process.command_pid, int)
+    assert_type(process.guard_pid, int | None)
     assert_type(await process.communicate(b"input"), tuple[bytes, bytes])
     process = await pdeathsig.create_subprocess_shell("a", None, subprocess.PIPE, limit=9, scope="group")
     assert_type(process.pid, int)
