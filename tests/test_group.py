@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -301,3 +304,40 @@ forever()
 def test_the_lifeline_is_out_of_a_shells_way() -> None:
     listed = pdeathsig.check_output("ls /proc/self/fd", shell=True, scope="group", text=True)
     assert [int(fd) >= 200 for fd in sorted(listed.split(), key=int)] == [False] * 4 + [True]
+
+
+PIPELINE = "sleep 1000 & echo $!; sleep 1000; :"
+
+
+def test_kill_ends_the_group_and_terminate_the_child_alone() -> None:
+    with pdeathsig.Popen(PIPELINE, shell=True, scope="group", stdout=subprocess.PIPE) as p:
+        assert p.stdout is not None
+        p.stdout.readline()
+        p.kill()
+        assert p.communicate()[0] == b""  # at the end of all that hold the pipe
+        assert p.returncode == -signal.SIGKILL
+        p.kill()  # nothing happens any more, as in subprocess
+    with pdeathsig.Popen(PIPELINE, shell=True, scope="group", stdout=subprocess.PIPE) as p:
+        assert p.stdout is not None
+        below = int(p.stdout.readline())
+        p.terminate()
+        assert p.wait() == -signal.SIGTERM
+        os.kill(below, 0)
+        os.killpg(p.pid, signal.SIGKILL)
+
+
+def test_a_timeout_of_run_ends_the_group() -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        pdeathsig.run(PIPELINE, shell=True, scope="group", stdout=subprocess.PIPE, timeout=0.2)
+
+
+def test_kill_of_asyncio_ends_the_group() -> None:
+    async def main() -> None:
+        p = await pdeathsig.create_subprocess_shell(PIPELINE, stdout=subprocess.PIPE, scope="group")
+        assert p.stdout is not None
+        await p.stdout.readline()
+        p.kill()
+        assert (await p.communicate())[0] == b""
+        assert p.returncode == -signal.SIGKILL
+
+    asyncio.run(main())

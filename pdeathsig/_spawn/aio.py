@@ -167,7 +167,7 @@ class _BoundTransport(SubprocessTransport):
         self.send_signal(SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL; with a guard, to the whole scope."""
+        """Send SIGKILL to the whole scope."""
         self.send_signal(SIGKILL)
 
 

@@ -40,7 +40,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         leads the group (or its session, with ``start_new_session``). The kernel kills the group,
         with SIGKILL only. A process that leaves the group by setsid(2) is out of reach. So is a
         group in which every process closes descriptors that it did not open; the child itself is
-        bound all the same.
+        bound all the same. While the child runs, ``kill()`` ends the whole group.
         ``"tree"``: all that is below the program, wherever it went. The tree ends when this
         process dies, when the program ends, and by ``kill()``. A guard (``pdeathsig-run``) ends
         it. ``pid`` is the program's, and ``guard_pid`` the guard's, which is the child of this
@@ -111,8 +111,12 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         return self.pid
 
     def send_signal(self, sig: int) -> None:
-        """Send the program a signal if it runs. With a guard, SIGKILL ends the whole scope."""
-        if self._guard is None or not (isinstance(sig, int) and 0 < sig <= _LAST_SIGNAL):
+        """Send the program a signal if it runs. SIGKILL ends the whole scope."""
+        if sig == SIGKILL and self._binding is not None and self._binding.group:
+            if self.poll() is None:  # it is not reaped, so the number is its group's
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.pid, sig)
+        elif self._guard is None or not (isinstance(sig, int) and 0 < sig <= _LAST_SIGNAL):
             super().send_signal(sig)
         elif self.poll() is None:
             if not self._guard.send(sig):
