@@ -216,3 +216,30 @@ def test_a_signal_ends_it_all(sig: int) -> None:
     assert p.communicate()[0] == b""
     assert p.returncode == -sig
     assert not descendants(os.getpid())
+
+
+@pytest.mark.usefixtures("root")
+def test_a_shell_works_after_a_change_of_user_that_hides_the_guard(start: Start, tmp_path: Path) -> None:
+    """The shell alone is bound then, and a warning says so."""
+    tree = start(
+        f"""
+import shutil, pdeathsig
+from pdeathsig._spawn import guard_command  # private: only so an installation can be hidden
+hidden = {str(tmp_path / "hidden")!r}
+os.mkdir(hidden, 0o700)
+guard_command._PATH = shutil.copy(guard_command._PATH, hidden)
+guard_command.__file__ = os.path.join(hidden, 'x', 'x')
+pdeathsig.install()
+say('before', os.system('exit 3') >> 8)
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+say('after', os.system('exit 4') >> 8, subprocess.run('exit 5', shell=True).returncode)
+subprocess.Popen('echo child $$; exec sleep 1000', shell=True)
+forever()
+"""
+    )
+    assert tree.event("before") == "3"
+    assert tree.event("after") == "4 5"
+    child = tree.process("child")
+    tree.kill()
+    assert child.dies()
+    assert "what a shell starts is not bound: the guard is out of reach" in tree.stderr()

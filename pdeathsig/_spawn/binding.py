@@ -59,7 +59,7 @@ def choose_binding(
     and was not built; NotImplementedError where this is not Linux.
     """
     if scope is None:
-        scope = _scope_of_a_shell() if shell and pdeathsig is not None else "child"
+        scope = "tree" if shell and pdeathsig is not None and shell_can_be_tree() else "child"
     if pdeathsig is KILL and scope == "child" and grace is None and native.backend:
         return _DEFAULT_BINDING
     check_scope(scope)
@@ -92,15 +92,16 @@ def is_shell_command(argv: "Sequence[Any]") -> bool:
     return directory != "" and name in _SHELLS
 
 
-def _scope_of_a_shell() -> str:
+def shell_can_be_tree() -> bool:
+    """Whether the guard can be executed. Warns if not: a shell alone is bound then."""
     try:
         executable()
     except FileNotFoundError as error:
         warnings.warn(
-            f"what a shell starts is not bound: {error.strerror}; or say scope='child'", RuntimeWarning, stacklevel=4
+            f"what a shell starts is not bound: {error.strerror}; or say scope='child'", RuntimeWarning, stacklevel=5
         )
-        return "child"
-    return "tree"
+        return False
+    return True
 
 
 def _guarded_binding(sig: int, scope: Any, grace: Any, name: str, linger: bool) -> Binding:

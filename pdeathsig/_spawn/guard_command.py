@@ -32,10 +32,14 @@ class GuardTerms(NamedTuple):
 
 
 def executable() -> str:
-    """Return the path of the guard's executable. Raises FileNotFoundError if it was not built."""
-    if not os.access(_PATH, os.X_OK):
-        raise FileNotFoundError(2, "the guard was not built with this pdeathsig; reinstall it with a C compiler", _PATH)
-    return _PATH
+    """Return the path of the guard's executable. Raises FileNotFoundError if there is none."""
+    if os.access(_PATH, os.X_OK):
+        return _PATH
+    if os.access(os.path.dirname(__file__), os.R_OK):
+        reason = "the guard was not built with this pdeathsig; reinstall it with a C compiler"
+    else:
+        reason = "the guard is out of reach: this process has another user or root directory than at its start"
+    raise FileNotFoundError(2, reason, _PATH)
 
 
 def guarded(

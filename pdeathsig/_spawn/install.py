@@ -22,7 +22,7 @@ from .._base.environ import is_resource_tracker
 from .._base.patching import OS_FUNCTIONS, Patch, look_like, unpatched, when_imported
 from .._child import arm
 from . import fork_exec, os_functions, uvloop
-from .binding import KILL, Binding, choose_binding, is_shell_command
+from .binding import KILL, Binding, choose_binding, is_shell_command, shell_can_be_tree
 
 if TYPE_CHECKING:
     from .guard_command import Scope
@@ -122,7 +122,10 @@ def _os_patch(name: str) -> Patch:
 def _choose_binding(args: Any, *_: object) -> "Binding | None":
     if _binding is None or is_resource_tracker(args):
         return None
-    return _shell_binding if is_shell_command(args) else _binding
+    if _shell_binding == _binding or not is_shell_command(args):
+        return _binding
+    # A process that has changed its user or its root since may not reach the guard any more.
+    return _shell_binding if shell_can_be_tree() else _binding
 
 
 def _arm_worker(_: object) -> None:
