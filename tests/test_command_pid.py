@@ -274,3 +274,12 @@ def test_an_interrupted_start_ends_the_guard() -> None:
     while descendants(os.getpid()) and time.monotonic() < until:
         os.sched_yield()
     assert not descendants(os.getpid())
+
+
+def test_a_wait_that_the_guard_outlasts_by_a_moment_is_no_timeout() -> None:
+    """The program ends after half of the time, its guard a grace later."""
+    deaf = "trap '' TERM; echo; exec sleep 1000"
+    with pdeathsig.Popen(f'sh -c "{deaf}" & exec sleep 2', shell=True, pdeathsig="TERM", grace=0.3, stdout=-1) as p:
+        assert p.stdout is not None
+        p.stdout.readline()
+        assert p.wait(timeout=3.9) == 0

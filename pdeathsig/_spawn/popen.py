@@ -154,6 +154,10 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         except ChildProcessError:
             return self.pid, 0
 
+    def _wait_pidfd(self, timeout: float) -> bool:
+        """Python 3.15 awaits a pidfd of self.pid first; the program may end before its guard."""
+        return self._guard is None and bool(super()._wait_pidfd(timeout))  # type: ignore[misc]
+
     def _wait_for_guard(self, flags: int, _waitpid: "Callable[[int, int], Any]" = os.waitpid) -> "tuple[int, int]":
         """Wait for the guard, which ends as the program did. Tell it with the program's PID."""
         ended, status = _waitpid(self.guard_pid or self.pid, flags)
