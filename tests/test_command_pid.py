@@ -173,7 +173,7 @@ os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY)
 """
     try:
         done = pdeathsig.run(
-            "exec 3</dev/tty && echo $(ps -o tpgid= -p $$) $(ps -o pgid= -p $$)",
+            "exec 3</dev/tty && read -r _ _ _ _ group _ _ foreground _ </proc/$$/stat; echo $foreground $group",
             shell=True, stdin=terminal, stdout=-1, text=True, preexec_fn=lambda: exec(code),
         )  # fmt: skip
     finally:
