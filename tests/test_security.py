@@ -290,10 +290,12 @@ def test_a_root_guard_cannot_be_steered_by_its_command_s_user(root: None, user_p
         ["sh", "-c", script, "sh", *dropped], scope="tree", stdin=pipe, stdout=pipe, text=True, cwd="/"
     ) as process:
         assert process.stdin is not None and process.stdout is not None
-        reaper = reaper_of(process.pid)
-        process.stdin.write(f"{os.getpid()} {process.pid} {reaper}\n")
+        monitor = process.guard_pid
+        assert monitor is not None
+        reaper = reaper_of(monitor)
+        process.stdin.write(f"{os.getpid()} {monitor} {reaper}\n")
         process.stdin.flush()
-        for pid in (os.getpid(), process.pid, reaper):
+        for pid in (os.getpid(), monitor, reaper):
             assert process.stdout.readline() == f"{pid} []\n"
         assert process.stdout.readline() == "end\n"
         process.stdin.close()

@@ -9,6 +9,8 @@ from .._base import environ, native, procfs
 from .._base.checks import signal_name
 from . import arm, fork, parent
 
+native.load_cffi()  # now: later a process may not reach it, or have no descriptor left
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

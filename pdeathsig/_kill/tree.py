@@ -13,6 +13,7 @@ from .target import HasPid, Target
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+native.load_cffi()  # now: later a process may not reach it, or have no descriptor left
 _SLICE = 0.1  # seconds in C before Python may run its signal handlers
 _AFTER_SIGKILL = 5.0  # seconds; a process that is still there then waits in the kernel
 _TRACKERS = 1.0  # seconds for a resource tracker to unlink what the others left
